@@ -1,0 +1,5 @@
+"""`python -m edgenet_node` is `edgenet-node`."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,192 @@
+"""Tasks: submit, follow, list, cancel."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..errors import UsageError
+from .door import Door, path_of
+from .exits import of_state
+from .options import DataDirOption, DebugOption, JsonOption, door, note, pick, print_json, say, short, table
+
+app = typer.Typer(no_args_is_help=True, help="Tasks of this node: list, show, follow, cancel.", rich_markup_mode=None)
+
+OnlyOption = Annotated[
+    list[str] | None, typer.Option("--only", metavar="PEER", help="Only this peer may run it (repeatable).")
+]
+LocalOption = Annotated[bool, typer.Option("--local", help="Run it on this node only.")]
+FILE_BYTES_MAX = 8 * 1024 * 1024
+"""One input file; larger bodies of text belong into an index."""
+
+
+def submit(
+    kind: Annotated[str, typer.Argument(help="Task kind, see: edgenet-node models")],
+    text: Annotated[list[str] | None, typer.Option("--text", help="A text (repeatable).")] = None,
+    file: Annotated[list[Path] | None, typer.Option("--file", help="A file with one text per line.")] = None,
+    payload: Annotated[str | None, typer.Option("--payload", help="The whole request as JSON.")] = None,
+    only: OnlyOption = None,
+    local: LocalOption = False,
+    timeout_s: Annotated[float, typer.Option("--timeout", help="Give up after this many seconds.")] = 600.0,
+    price_max: Annotated[int, typer.Option("--max-price", help="Highest price, micro-rUv per unit.")] = 0,
+    follow: Annotated[bool, typer.Option("--follow", help="Show what happens.")] = False,
+    detach: Annotated[bool, typer.Option("--detach", help="Do not wait for the result.")] = False,
+    data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Run a task in the swarm and print its result.
+
+    Example: edgenet-node submit embedding --text "hello" --follow
+    """
+    node = door(data_dir)
+    body: dict[str, Any] = {
+        "kind": kind,
+        "payload": _payload(text or [], file or [], payload),
+        "only": chosen(node, only),
+        "local": local,
+        "timeout_s": timeout_s,
+        "price_max": price_max,
+        "wait": not (follow or detach),
+    }
+    seen = node.request("POST", "/api/tasks", body, timeout_s=timeout_s + 30.0)
+    if follow:
+        for event in node.events(seen["task"]):
+            note(event_line(event, seen["created_wall"]))
+        seen = node.request("GET", path_of("tasks", seen["task"]))
+    _print_outcome(seen, as_json=as_json)
+    raise typer.Exit(0 if detach else of_state(seen["state"]))
+
+
+def chosen(node: Door, only: Sequence[str] | None) -> list[str]:
+    """PeerIds for `--only`, which also takes the end of one."""
+    if not only:
+        return []
+    known = [peer["peer_id"] for peer in node.request("GET", "/api/peers")]
+    own = node.request("GET", "/api/status")["peer_id"]
+    return pick(only, [*known, own])
+
+
+def _payload(texts: list[str], files: list[Path], payload: str | None) -> dict[str, Any]:
+    if payload is not None:
+        if texts or files:
+            raise UsageError("give either --payload or --text and --file")
+        try:
+            value = json.loads(payload)
+        except ValueError as error:
+            raise UsageError(f"--payload is not JSON: {error}") from None
+        if not isinstance(value, dict):
+            raise UsageError("--payload must be a JSON object")
+        return value
+    lines = [*texts]
+    for path in files:
+        lines += [line for line in read_text(path).splitlines() if line.strip()]
+    if not lines:
+        raise UsageError("nothing to do: give --text, --file or --payload")
+    return {"text": lines[0]} if len(lines) == 1 else {"texts": lines}
+
+
+def read_text(path: Path) -> str:
+    """A UTF-8 text file (`-`: standard input); one-line errors."""
+    try:
+        data = sys.stdin.buffer.read(FILE_BYTES_MAX + 1) if str(path) == "-" else path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from None
+    if len(data) > FILE_BYTES_MAX:
+        raise UsageError(f"{path} is larger than {FILE_BYTES_MAX // (1 << 20)} MiB; split it")
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not UTF-8 text (byte {error.start})") from None
+
+
+def _print_outcome(seen: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print_json(seen)
+        return
+    if seen["state"] == "done":
+        say(json.dumps(seen["result"], ensure_ascii=False))
+    who = ", ".join(f"{short(peer)} {count}" for peer, count in seen["executors"].items()) or "nobody yet"
+    note(f"{seen['task']}  {seen['state']}  {seen['done']}/{seen['items']} items  by {who}")
+    note(verified_line(seen["verified"]) if seen["done"] else (seen["reason"] or ""))
+    if seen["reason"] and seen["done"]:
+        note(seen["reason"])
+
+
+def verified_line(verified: dict[str, Any]) -> str:
+    return (
+        f"verified {verified['checked']} of {verified['total']}, {verified['mismatches']} wrong and redone; "
+        f"with 95 % confidence at most {verified['error_bound']:.2%} of the rest is wrong"
+    )
+
+
+def event_line(event: dict[str, Any], start: float) -> str:
+    """One event as people read it."""
+    shown = []
+    for name, value in event["data"].items():
+        if name == "peer":
+            value = short(str(value))
+        elif isinstance(value, float):
+            value = f"{value:.3g}"
+        elif isinstance(value, list):
+            value = " ".join(
+                short(str(one["peer"])) if isinstance(one, dict) and "peer" in one else str(one) for one in value
+            )
+        shown.append(f"{name} {value}")
+    return f"{max(0.0, event['wall'] - start):7.2f}s  {event['name']:<10}  {', '.join(shown)}".rstrip()
+
+
+@app.command("list")
+def list_tasks(
+    limit: Annotated[int, typer.Option("--limit", min=1, max=1000)] = 20,
+    data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """The newest tasks."""
+    seen = door(data_dir).request("GET", path_of("tasks", limit=limit))
+    if as_json:
+        print_json(seen)
+        return
+    rows = [(one["task"], one["kind"], one["state"], f"{one['done']}/{one['items']}", one["reason"]) for one in seen]
+    table(("TASK", "KIND", "STATE", "ITEMS", "REASON"), rows)
+
+
+@app.command("show")
+def show_task(
+    task: str, data_dir: DataDirOption = None, as_json: JsonOption = False, debug: DebugOption = False
+) -> None:
+    """One task with its result."""
+    _print_outcome(door(data_dir).request("GET", path_of("tasks", task)), as_json=as_json)
+
+
+@app.command("follow")
+def follow_task(
+    task: str, data_dir: DataDirOption = None, as_json: JsonOption = False, debug: DebugOption = False
+) -> None:
+    """The events of a task until it is finished."""
+    node = door(data_dir)
+    start = node.request("GET", path_of("tasks", task))["created_wall"]
+    for event in node.events(task):
+        if as_json:
+            print_json(event)
+        else:
+            say(event_line(event, start))
+    raise typer.Exit(of_state(node.request("GET", path_of("tasks", task))["state"]))
+
+
+@app.command("cancel")
+def cancel_task(
+    task: str, data_dir: DataDirOption = None, as_json: JsonOption = False, debug: DebugOption = False
+) -> None:
+    """Cancel a task."""
+    seen = door(data_dir).request("POST", path_of("tasks", task, "cancel"))
+    if as_json:
+        print_json(seen)
+    else:
+        say(f"{seen['task']} {seen['state']}")

@@ -1,0 +1,67 @@
+"""Searching segments for others: the same for a holder and for an owner."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from msgspec import Struct
+
+from ..effects import Compute, Done, Effect, Reply
+from ..errors import Malformed, Overloaded, TooLarge
+from ..wire.index import HITS_MAX, SEGMENTS_MAX, Hits, SearchSegments
+from .answers import check_where
+from .inner import SEARCH
+from .searching import AFFINITY, decode_hits
+from .settings import IndexSettings
+
+VECTOR_BYTES_MAX = 4 * 4096
+
+
+class ServedTag(Struct, frozen=True):
+    serial: int
+
+
+class Serving:
+    """Searches for others under way, at most `serving_max`."""
+
+    def __init__(self, settings: IndexSettings) -> None:
+        self._settings = settings
+        self._open: dict[int, tuple[int, list[str]]] = {}
+        self._next = 0
+
+    def begin(self, reply_to: int, query: SearchSegments, segments: Sequence[Any], missing: list[str]) -> list[Effect]:
+        """Search `segments` (`[path, digest, deleted]`) and report `missing`. `Overloaded` when too many run."""
+        if not segments:
+            return [Reply(reply_to, Hits([], 0, missing))]
+        if len(self._open) >= self._settings.serving_max:
+            raise Overloaded("too many searches for others", retry_after_s=0.1)
+        self._next += 1
+        self._open[self._next] = reply_to, missing
+        args = (segments, query.vector, query.k, query.where)
+        return [Compute(ServedTag(self._next), "worker", SEARCH, args, self._settings.serve_timeout_s, AFFINITY)]
+
+    def on_served(self, done: Done, tag: ServedTag) -> list[Effect]:
+        entry = self._open.pop(tag.serial, None)
+        if entry is None:
+            return []
+        reply_to, missing = entry
+        if done.error is not None:
+            return [Reply(reply_to, error=done.error)]
+        if len(done.value["hits"]) > self._settings.answer_bytes_max:
+            return [Reply(reply_to, error=TooLarge("the texts of these hits do not fit one answer: ask for fewer"))]
+        return [Reply(reply_to, Hits(decode_hits(done.value), done.value["rows"], missing))]
+
+
+def check_query(query: SearchSegments, dimension: int = 0) -> None:
+    """`Malformed` for what no honest searcher sends. With `dimension`, the vector must have it."""
+    if not 1 <= query.k <= HITS_MAX or not 1 <= len(query.segments) <= SEGMENTS_MAX:
+        raise Malformed("a search for no hits or segments, or too many")
+    if len({segment.digest for segment in query.segments}) != len(query.segments):
+        raise Malformed("a search that names a segment twice")
+    size = len(query.vector)
+    if size % 4 or not 0 < size <= VECTOR_BYTES_MAX or (dimension and size != 4 * dimension):
+        raise Malformed("a query vector of another dimension")
+    wrong = check_where(query.where)
+    if wrong:
+        raise Malformed(wrong)

@@ -1,0 +1,203 @@
+"""The one table of what travels: calls, gossip topics, stream protocols, with their types and limits.
+
+Names are `/edgenet/<swarm>/<name>/<version>`; `hello` alone is `/edgenet/hello/1`, because it is spoken before the
+swarm is known. A call frame is MessagePack `[kind, body]`, an answer `[0, body]` or `[1, {code, message,
+retry_after_s}]`, a gossip payload the body alone. `protocols/README.md` is held against this table by a test.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from ..errors import (
+    Cancelled,
+    Conflict,
+    EdgenetError,
+    InvalidResult,
+    InvariantError,
+    LocalError,
+    Malformed,
+    NotFound,
+    Overloaded,
+    Refused,
+    RemoteError,
+    TimedOut,
+    TooLarge,
+    WrongSwarm,
+)
+from . import auction, hello, index, peers, task
+from .codec import Wire, decode, encode
+
+FRAME_BYTES_MAX = 1024 * 1024
+"""One call or answer. Larger data travels as artifacts."""
+
+GOSSIP_BYTES_MAX = 64 * 1024
+"""One gossip payload; above about 1 MiB py-libp2p loses messages silently, and latency grows long before."""
+
+Channel = Literal["hello", "rpc"]
+
+
+class CallKind(Struct, frozen=True):
+    """One request type and its answer. `bytes_max` bounds the request, `reply_bytes_max` the answer."""
+
+    name: str
+    channel: Channel
+    query: type
+    reply: Any
+    bytes_max: int
+    reply_bytes_max: int
+
+
+class TopicKind(Struct, frozen=True):
+    """One gossip topic and the type it carries."""
+
+    name: str
+    version: int
+    body: type
+    bytes_max: int
+
+
+class StreamKind(Struct, frozen=True):
+    """A stream protocol of the transport itself; its framing is in `protocols/<name>/spec.md`."""
+
+    name: str
+    version: int
+    scoped: bool
+
+
+STREAMS = (
+    StreamKind("hello", 1, scoped=False),
+    StreamKind("rpc", 1, scoped=True),
+    StreamKind("blob", 1, scoped=True),
+)
+
+CALLS = (
+    CallKind("hello/1", "hello", hello.Hello, hello.Welcome, 16 * 1024, 128 * 1024),
+    CallKind("peers.list/1", "rpc", peers.ListMembers, peers.Members, 256, 512 * 1024),
+    CallKind("auction.offer/1", "rpc", auction.Offer, auction.OfferReceipt, 1024, 256),
+    CallKind("auction.release/1", "rpc", auction.Release, auction.Released, 256, 256),
+    CallKind("task.run/1", "rpc", task.Run, task.RunResult, 600 * 1024, FRAME_BYTES_MAX - 1024),
+    CallKind("task.stop/1", "rpc", task.Stop, task.Stopped, 256, 256),
+    CallKind("index.hold/1", "rpc", index.Hold, index.Held, 512 * 1024, 256),
+    CallKind("index.drop/1", "rpc", index.Drop, index.Dropped, 64 * 1024, 256),
+    CallKind("index.search/1", "rpc", index.SearchSegments, index.Hits, 64 * 1024, FRAME_BYTES_MAX - 1024),
+    CallKind("index.manifest/1", "rpc", index.GetManifest, index.Manifest, 1024, 512 * 1024),
+)
+
+TOPICS = (
+    TopicKind("presence", 1, peers.Presence, 16 * 1024),
+    TopicKind("auction", 1, auction.Announce, 1024),
+)
+
+
+class WireError(Wire, frozen=True):
+    """An answer that is an error. `code` as in `edgenet_node.errors`; `message` is one line for people."""
+
+    code: Annotated[str, Meta(max_length=32)]
+    message: Annotated[str, Meta(max_length=512)]
+    retry_after_s: Annotated[float, Meta(ge=0, le=86_400)] = 0.0
+
+
+_REMOTE_ERRORS: dict[str, type[EdgenetError]] = {
+    error.code: error
+    for error in (Cancelled, Conflict, InvalidResult, Malformed, NotFound, Overloaded, Refused, TimedOut, TooLarge)
+}
+_REMOTE_ERRORS[WrongSwarm.code] = WrongSwarm
+
+_HEAD = tuple[Annotated[str, Meta(max_length=64)], msgspec.Raw]
+_ANSWER = tuple[Annotated[int, Meta(ge=0, le=1)], msgspec.Raw]
+
+
+def protocol_id(swarm: str, name: str, version: int) -> str:
+    """`/edgenet/<swarm>/<name>/<version>`."""
+    return f"/edgenet/{swarm}/{name}/{version}"
+
+
+def topic_names(swarm: str) -> tuple[str, ...]:
+    """All gossip topics of a swarm."""
+    return tuple(protocol_id(swarm, topic.name, topic.version) for topic in TOPICS)
+
+
+class WireTable:
+    """Encodes and decodes by the table. Holds no state but indexes over it."""
+
+    def __init__(self, calls: tuple[CallKind, ...] = CALLS, topics: tuple[TopicKind, ...] = TOPICS) -> None:
+        self._by_query = {kind.query: kind for kind in calls}
+        self._by_name = {kind.name: kind for kind in calls}
+        self._topic_by_body = {topic.body: topic for topic in topics}
+        self._topic_by_name = {(topic.name, str(topic.version)): topic for topic in topics}
+        if len(self._by_query) != len(calls) or len(self._by_name) != len(calls):
+            raise InvariantError("a call is registered twice")
+        if len(self._topic_by_body) != len(topics) or len(self._topic_by_name) != len(topics):
+            raise InvariantError("a topic is registered twice")
+
+    def channel(self, query: Any) -> Channel:
+        return self._call_of(type(query)).channel
+
+    def encode_call(self, query: Any) -> bytes:
+        """`TooLarge` when our own message exceeds its limit."""
+        kind = self._call_of(type(query))
+        data = encode([kind.name, query])
+        if len(data) > kind.bytes_max:
+            raise TooLarge(f"{kind.name}: {len(data)} bytes, at most {kind.bytes_max}")
+        return data
+
+    def decode_call(self, channel: Channel, data: bytes) -> Any:
+        """`Malformed` or `TooLarge` for anything but a registered call of this channel."""
+        name, body = decode(data, _HEAD, bytes_max=FRAME_BYTES_MAX)
+        kind = self._by_name.get(name)
+        if kind is None or kind.channel != channel:
+            raise Malformed(f"no call {name[:64]!r} on {channel}")
+        return decode(bytes(body), kind.query, bytes_max=kind.bytes_max)
+
+    def encode_reply(self, query_type: type, value: Any) -> bytes:
+        kind = self._call_of(query_type)
+        data = encode([0, value])
+        if len(data) > kind.reply_bytes_max:
+            raise TooLarge(f"answer to {kind.name}: {len(data)} bytes, at most {kind.reply_bytes_max}")
+        return data
+
+    def encode_error(self, error: Exception) -> bytes:
+        """Our own failures are told without detail: what happened inside is nobody's business."""
+        if isinstance(error, EdgenetError) and error.code in _REMOTE_ERRORS:
+            body = WireError(error.code, error.message[:512], min(max(error.retry_after_s, 0.0), 86_400.0))
+        elif isinstance(error, LocalError):
+            body = WireError(LocalError.code, "the peer could not do it", 1.0)
+        else:
+            body = WireError(EdgenetError.code, "the peer failed", 1.0)
+        return encode([1, body])
+
+    def decode_reply(self, query: Any, data: bytes) -> Any:
+        """The answer to `query`; raises the error that it carries, or `Malformed`."""
+        kind = self._call_of(type(query))
+        status, body = decode(data, _ANSWER, bytes_max=FRAME_BYTES_MAX)
+        if status == 0:
+            return decode(bytes(body), kind.reply, bytes_max=kind.reply_bytes_max)
+        error = decode(bytes(body), WireError, bytes_max=4096)
+        known = _REMOTE_ERRORS.get(error.code, RemoteError)
+        raise known(error.message, retry_after_s=error.retry_after_s)
+
+    def encode_gossip(self, body: Any, swarm: str) -> tuple[str, bytes]:
+        topic = self._topic_by_body.get(type(body))
+        if topic is None:
+            raise InvariantError(f"no topic is registered for {type(body).__name__}")
+        data = encode(body)
+        if len(data) > topic.bytes_max:
+            raise TooLarge(f"{topic.name}: {len(data)} bytes, at most {topic.bytes_max}")
+        return protocol_id(swarm, topic.name, topic.version), data
+
+    def decode_gossip(self, topic_id: str, data: bytes) -> Any:
+        parts = topic_id.split("/")
+        topic = self._topic_by_name.get((parts[3], parts[4])) if len(parts) == 5 else None
+        if topic is None:
+            raise Malformed(f"no topic {topic_id[:96]!r}")
+        return decode(data, topic.body, bytes_max=topic.bytes_max)
+
+    def _call_of(self, query_type: type) -> CallKind:
+        kind = self._by_query.get(query_type)
+        if kind is None:
+            raise InvariantError(f"no call is registered for {query_type.__name__}")
+        return kind
