@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, get_origin
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgenet_node.config import Config, data_dir, load, render, worker_count
@@ -176,6 +176,7 @@ def test_other_names_that_ask_for_what_we_do_are_accepted(value: str) -> None:
     assert load(SHIPPED, {"RUVECTOR_COMPRESSION": value, "RUST_LOG": "info"}) == Config()
 
 
+@settings(max_examples=60, deadline=None)
 @given(
     st.dictionaries(st.sampled_from(sorted(table())), st.text(max_size=30) | st.integers() | st.floats() | st.none())
 )

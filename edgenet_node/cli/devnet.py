@@ -14,13 +14,15 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..errors import LocalError, TimedOut
-from .door import Door
 from .options import JsonOption, print_json, say, short
+
+if TYPE_CHECKING:
+    from .door import Door
 
 START_TIMEOUT_S = 60.0
 """A node is ready within two seconds; a loaded machine may take ten times as long."""
@@ -78,6 +80,8 @@ class Member:
 
     @property
     def door(self) -> Door:
+        from .door import Door
+
         return Door.of(self.folder)
 
     def kill(self) -> None:

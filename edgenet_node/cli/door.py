@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlsplit
 
 from ..adapters.data_dir import Layout
 from ..errors import EdgenetError
@@ -94,9 +94,3 @@ def _parse(response: http.client.HTTPResponse, data: bytes) -> Any:
     if response.status >= 400 and isinstance(value, dict) and "error" in value:
         raise Answered(str(value["error"]["message"]), str(value["error"]["code"]))
     return value
-
-
-def path_of(*parts: str, **query: object) -> str:
-    """`/api/<part>/<part>?query`, quoted."""
-    path = "/api/" + "/".join(quote(part, safe="") for part in parts)
-    return f"{path}?{urlencode(query)}" if query else path

@@ -5,15 +5,18 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..errors import UsageError
-from .door import Door, path_of
 from .options import DataDirOption, DebugOption, JsonOption, door, note, print_json, say, short, table
 from .passages import lines, passages
+from .paths import path_of
 from .tasks import LocalOption, OnlyOption, chosen, read_text
+
+if TYPE_CHECKING:
+    from .door import Door
 
 app = typer.Typer(no_args_is_help=True, help="Named vector indexes: create, add, list, show.", rich_markup_mode=None)
 

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import typer
 
 from .. import __version__
-from .. import config as settings
 from .options import (
     DataDirOption,
     DebugOption,
@@ -39,7 +38,7 @@ def init(
 
     Example: edgenet-node init --data-dir ~/edgenet
     """
-    from ..app import initialise
+    from ..app.start import initialise
 
     text = typer.prompt("Password", hide_input=True, confirmation_prompt=True) if password else None
     made = initialise(folder(data_dir), swarm=swarm or "", password=text)
@@ -89,8 +88,10 @@ def run(
         "workers.count": workers,
         "faults.lie": True if lie else None,
     }
+    from .. import config as settings
+    from ..app.start import run_node
+
     config = settings.load(config_file, os.environ, overrides)
-    from ..app import run_node
 
     raise typer.Exit(run_node(config, _print_ready_json if as_json else _print_ready))
 

@@ -7,12 +7,12 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .. import config
-from .door import Door
+if TYPE_CHECKING:
+    from .door import Door
 
 DataDirOption = Annotated[
     Path | None, typer.Option("--data-dir", help="Folder of the node.", show_default=False, envvar="EDGENET_DATA_DIR")
@@ -23,11 +23,15 @@ DebugOption = Annotated[bool, typer.Option("--debug", help="Show tracebacks.", h
 
 def folder(data_dir: Path | None) -> Path:
     """The data folder: the option, else the configured one."""
+    from .. import config
+
     overrides: dict[str, object] = {"node.data_dir": str(data_dir) if data_dir else None}
     return config.data_dir(config.load(None, os.environ, overrides))
 
 
 def door(data_dir: Path | None) -> Door:
+    from .door import Door
+
     return Door.of(folder(data_dir))
 
 

@@ -6,14 +6,17 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..errors import UsageError
-from .door import Door, path_of
 from .exits import of_state
 from .options import DataDirOption, DebugOption, JsonOption, door, note, pick, print_json, say, short, table
+from .paths import path_of
+
+if TYPE_CHECKING:
+    from .door import Door
 
 app = typer.Typer(no_args_is_help=True, help="Tasks of this node: list, show, follow, cancel.", rich_markup_mode=None)
 

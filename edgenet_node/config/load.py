@@ -227,5 +227,3 @@ def _check_together(config: Config) -> None:
             f"artifacts.artifact_bytes_max = {artifacts.artifact_bytes_max} is above artifacts.budget_bytes = "
             f"{artifacts.budget_bytes}: the largest artifact would never fit"
         )
-    if config.network.gossip_bytes_max > config.network.frame_bytes_max:
-        raise ConfigError("network.gossip_bytes_max is above network.frame_bytes_max: raise the latter")

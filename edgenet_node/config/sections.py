@@ -65,17 +65,11 @@ class Network(Section, frozen=True):
     ] = ""
     peers_max: Annotated[int, _number(1, 1024, "peers", "each costs about 1 MiB and two streams")] = 64
     streams_per_peer_max: Annotated[int, _number(4, 4096, "streams", "inbound; 32 of them may be half open")] = 64
-    publish_rate_per_s: Annotated[float, _number(0.1, 10000, "messages/s", "gossip drops bursts silently: pace it")] = (
-        50.0
+    publish_rate_per_s: Annotated[float, _number(0.1, 150, "messages/s", "gossip drops bursts silently: pace it")] = (
+        30.0
     )
     publish_queue_max: Annotated[int, _number(1, 65536, "messages", "beyond it publishing is refused, not delayed")] = (
         1024
-    )
-    gossip_bytes_max: Annotated[int, _number(1024, 512 << 10, "bytes", "one message; above 1 MiB gossip loses it")] = (
-        64 << 10
-    )
-    frame_bytes_max: Annotated[int, _number(64 << 10, 64 * _MIB, "bytes", "one request or response on a stream")] = (
-        4 * _MIB
     )
     dial_timeout_s: Annotated[float, _number(1, 120, "s", "TCP, Noise and Yamux together take 0.3 s on a good day")] = (
         10.0
@@ -89,11 +83,10 @@ class Api(Section, frozen=True):
         "127.0.0.1"
     )
     port: Annotated[int, _number(0, 65535, "", "0 picks a free one")] = 8787
-    token_file: Annotated[str, _text("file with the token (0600); empty: api.token in the data folder")] = ""
     body_bytes_max: Annotated[int, _number(64 << 10, _GIB, "bytes", "one request; larger files are sent in parts")] = (
         16 * _MIB
     )
-    connections_max: Annotated[int, _number(1, 4096, "connections", "each may hold one body")] = 64
+    requests_max: Annotated[int, _number(1, 4096, "requests", "at once; each may hold one body")] = 64
 
 
 class Workers(Section, frozen=True):
@@ -118,39 +111,35 @@ class Artifacts(Section, frozen=True):
 
 
 class Tasks(Section, frozen=True):
-    concurrent_max: Annotated[int, _number(1, 4096, "shards", "of others, run or queued here at once")] = 64
+    chunks_max: Annotated[int, _number(1, 4096, "chunks", "of others, run or queued here at once")] = 64
     jobs_max: Annotated[int, _number(1, 65536, "jobs", "own ones that are not finished; further ones are refused")] = (
         1024
     )
-    shard_items: Annotated[
-        int, _number(1, 4096, "items", "per shard: small enough to be redone, large enough to pay")
-    ] = 32
-    deadline_s: Annotated[float, _number(1, 604800, "s", "of a job that names none; then it ends as timed out")] = 600.0
-    price_micro_ruv: Annotated[int, _number(0, 10**12, "millionths of a rUv per unit", "asked for lent work")] = 1000
+    history_max: Annotated[int, _number(1, 10000, "jobs", "finished ones that can still be looked at")] = 200
+    self_share: Annotated[float, _number(0, 1, "share", "of this node's workers for its own jobs")] = 1.0
 
 
 class Market(Section, frozen=True):
-    bid_window_s: Annotated[float, _number(0.02, 30, "s", "time to bid; three round trips of a slow link")] = 0.25
-    bids_max: Annotated[int, _number(1, 4096, "bids", "kept per auction; the cheapest survive")] = 64
-    lease_s: Annotated[float, _number(1, 86400, "s", "how long a lease holds without a new auction")] = 60.0
-    lease_units: Annotated[int, _number(1, 10**9, "units", "of work in one lease; bounds what a liar can spoil")] = 4096
+    price_micro_ruv: Annotated[int, _number(0, 10**9, "millionths of a rUv per unit", "asked for lent work")] = 10
+    reserve_micro_ruv: Annotated[int, _number(1, 10**9, "millionths of a rUv per unit", "paid at most")] = 100
+    bid_window_s: Annotated[float, _number(0.02, 30, "s", "time to offer; three round trips of a slow link")] = 0.4
+    lease_s: Annotated[float, _number(10, 3600, "s", "how long a lease holds without a new auction")] = 120.0
+    lease_units_max: Annotated[int, _number(1, 10**9, "units", "of work in one lease")] = 1_000_000
 
 
 class Verification(Section, frozen=True):
-    newcomer_items: Annotated[int, _number(0, 10**6, "items", "of a new executor that are all checked")] = 64
-    rate_min: Annotated[float, _number(0, 1, "share", "of a proven executor's items that are still checked")] = 0.02
-    tolerance: Annotated[float, _number(0, 0.1, "cosine distance", "between honest machines; float32 gives 2e-7")] = (
-        1e-4
-    )
-    confidence: Annotated[float, _number(0.5, 0.9999, "probability", "at which the bound on errors is stated")] = 0.95
+    newcomer_items: Annotated[int, _number(1, 10**6, "items", "of a new executor that are all checked")] = 16
+    rate_min: Annotated[float, _number(0, 1, "share", "of a proven executor's items that are still checked")] = 0.05
+    avoid_s: Annotated[float, _number(1, 1e7, "s", "without work after a wrong result; doubles each time")] = 3600.0
 
 
 class Index(Section, frozen=True):
-    segment_vectors_max: Annotated[int, _number(64, 10**6, "vectors", "per shard; 4096 of 384 floats are 6 MiB")] = 4096
-    replicas: Annotated[int, _number(1, 16, "nodes", "that hold each shard; one may be lost if there are two")] = 2
+    segment_rows_max: Annotated[int, _number(64, 16384, "vectors", "per segment; 4096 of 384 floats are 6 MiB")] = 4096
+    replicas: Annotated[int, _number(1, 16, "nodes", "that hold each segment; one may be lost if there are two")] = 2
     repair_after_s: Annotated[float, _number(1, 86400, "s", "a holder is silent this long before it is replaced")] = (
-        15.0
+        30.0
     )
+    held_bytes_max: Annotated[int, _number(_MIB, 1 << 44, "bytes", "of segments that are held for others")] = 2 * _GIB
 
 
 class Faults(Section, frozen=True):

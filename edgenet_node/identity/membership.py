@@ -35,7 +35,9 @@ from ..errors import Conflict, EdgenetError, InvariantError, Malformed, Refused,
 from ..messages.network import (
     Admit,
     Blame,
+    ConnectionInfo,
     GetAddresses,
+    GetConnections,
     GetPeers,
     GetSwarm,
     LearnAddresses,
@@ -127,7 +129,7 @@ class MembershipCore:
     # -- life
 
     def restore(self, rows: Sequence[Row], now: Now) -> list[Effect]:
-        out: list[Effect] = []
+        out: list[Effect] = [Ask(("connections",), GetConnections(), 5.0)]
         for row in rows:
             if row.table == "genesis":
                 self._genesis = decode(row.value, Genesis, bytes_max=1024)
@@ -164,6 +166,8 @@ class MembershipCore:
                 return self._answered(peer, value, error, now)
             case Done(("addresses",), value, error):
                 return self._own_addresses(value, error, now)
+            case Done(("connections",), value, error):
+                return self._reconnected(value, now) if error is None else []
             case Done(("exchange", str()), value, error):
                 return self._learn(value.records, now) if error is None else []
             case Tick():
@@ -199,6 +203,17 @@ class MembershipCore:
         self._exchange_at = now.mono + self._settings.exchange_interval_s * (0.5 + self._rng.random())
         out: list[Effect] = [Put("genesis", self._origin, encode(self._genesis))] if save else []
         return [*out, Tell(SetSwarm(self._swarm)), Ask(("addresses",), GetAddresses(), 5.0)]
+
+    def _reconnected(self, connections: Sequence[ConnectionInfo], now: Now) -> list[Effect]:
+        """After a crash of this core the transport still has its peers, and tells of none of them again."""
+        out: list[Effect] = []
+        for one in connections:
+            if self._peer(one.peer).connected:
+                continue
+            out += self._connected(one.peer, one.outbound, now)
+            if one.admitted:
+                out += self._admit(one.peer, now)
+        return out
 
     def _own_addresses(self, value: Any, error: Exception | None, now: Now) -> list[Effect]:
         if error is None and tuple(value) != self._addresses:

@@ -4,7 +4,7 @@ OpenBLAS reads its environment once, when the library is loaded, so the daemon a
 first statement. This module therefore imports neither numpy nor anything that does.
 
 Two facts drive it. A worker process owns one core, and two workers with two BLAS threads each lose up to 100x on small
-products, so every BLAS gets one thread. The OpenBLAS in the numpy wheels takes CPUs that it does not know for a
+products, so every BLAS gets one thread, and the tokeniser too. The OpenBLAS in the numpy wheels takes CPUs that it does not know for a
 Haswell and then uses half of their vector width, so where the four AVX-512 families that its SkylakeX kernels need are
 there, that core type is named explicitly.
 """
@@ -15,19 +15,24 @@ import os
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
-THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+ONE_THREAD = {
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",  # the tokenizers library would start a thread per core
+}
 CORETYPE_VARIABLE = "OPENBLAS_CORETYPE"
 SKYLAKEX_FLAGS = frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl"})
 CPUINFO_BYTES_MAX = 64 * 1024  # the first processor's flags are within the first 4 KiB; big machines list hundreds
 
 
 def configure_blas(environ: Mapping[str, str], cpuinfo_text: str) -> dict[str, str]:
-    """The variables to add to `environ`: one BLAS thread always, the core type where the CPU has it.
+    """The variables to add to `environ`: one thread always, the core type where the CPU has it.
 
     Threads are forced, because the worker pool is what uses the cores. The core type is left alone if the owner has
     set it (also to an empty value) or if any of `SKYLAKEX_FLAGS` is missing from the first processor's flags.
     """
-    settings = dict.fromkeys(THREAD_VARIABLES, "1")
+    settings = dict(ONE_THREAD)
     if CORETYPE_VARIABLE not in environ and cpu_flags(cpuinfo_text) >= SKYLAKEX_FLAGS:
         settings[CORETYPE_VARIABLE] = "SkylakeX"
     return settings

@@ -1,7 +1,7 @@
 """From the published tensors of all-MiniLM-L6-v2 to the arrays that `transformer` reads: arrays in, arrays out.
 
-Folding is done once, in float64: softmax's scale and change of base go into the queries, the value bias through the
-output projection, GELU's scales into the weights around it, the only token type into the positions. The key bias is
+Folding is done once, in float64: softmax's scale goes into the queries, the value bias through the output projection,
+ GELU's scales into the weights around it, the only token type into the positions. The key bias is
 dropped: it adds the same number to all scores of a query.
 """
 
@@ -93,7 +93,7 @@ def fold(tensors: Tensors) -> dict[str, Array]:
     kinds = get("embeddings.token_type_embeddings.weight")
     folded["positions"] = get("embeddings.position_embeddings.weight")[:PIECES_MAX] + kinds[0]
     folded["gain"], folded["shift"] = norm("embeddings")
-    scale = math.log2(math.e) / math.sqrt(HEAD_DIM)
+    scale = 1.0 / math.sqrt(HEAD_DIM)
     for number in range(LAYERS):
         at, to = f"encoder.layer.{number}.", f"{number}."
         own = at + "attention.self."

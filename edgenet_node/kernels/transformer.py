@@ -5,9 +5,9 @@ all tokens; only attention looks at sequences. What makes it fast on numpy, with
 
 - orientation: each product writes its result in the layout that the next one reads as a plain row-major operand
   (`X W`, never `X W^T` with short rows): keys and hidden units feature-major, everything else token-major;
-- products that vanish: the key bias shifts all scores of a query alike and drops out of softmax; the value bias passes
-  through it unchanged and is folded into the output bias; 1/sqrt(d) and log2(e) sit in the query weights, so softmax is
-  `exp2(S)`; GELU's input and output scales sit in the weights around it;
+- steps that vanish: the key bias shifts all scores of a query alike and drops out of softmax; the value bias passes
+  through it unchanged and is folded into the output bias; 1/sqrt(d) sits in the query weights; GELU's input and output
+  scales sit in the weights around it;
 - softmax is normalised after the value product, (L, 32) values in place of (L, L), and subtracts no maximum unless the
   sums say that it must;
 - element-wise steps reuse one small workspace: fresh large arrays page-fault.
@@ -43,15 +43,18 @@ GELU_COEFFICIENTS = (
 )
 GELU_SCALE_IN = 0.21253532539124526
 GELU_SCALE_OUT = 0.5 / GELU_SCALE_IN
-SCORES_BLOCK = 64 * 1024  # attention scores per step, 256 KiB: scores, keys and values stay in the cache together
-TOKENS_BLOCK = 256  # rows per feed-forward block: 1.5 MiB of hidden units; fewer rows make the products slower
-SUMS_MIN, SUMS_MAX = 1e-30, 1e30  # outside of these, exp2 without the row maximum has lost digits: subtract it
+SCORES_BLOCK = 64 * 1024  # attention scores per step, 256 KiB: holds one head of the longest sequence, 256 by 256
+TOKENS_BLOCK = 384  # rows per feed-forward block: fewer make the products slower, more leave the cache
+TILES = (128, 64, 32)  # outputs per product for a few rows: OpenBLAS's AVX-512 kernels for small products copy nothing,
+TILE_PRODUCT_MAX = 1_000_000  # but take only products of at most this many multiplications,
+ROWS_FEW = 16  # and win only while a whole product would mostly copy weights: 2x at 9 rows, 1x at 16
+SUMS_MIN, SUMS_MAX = 1e-30, 1e30  # outside of these, exp without the row maximum may have lost digits: subtract it
 
 
 class LayerWeights(Struct, frozen=True, eq=False):
     """One encoder layer, folded and laid out as the products below read it; `(in, out)` unless it says otherwise."""
 
-    query_value: Array  # (384, 768): queries times log2(e)/sqrt(32), then values
+    query_value: Array  # (384, 768): queries times 1/sqrt(32), then values
     query_bias: Array  # (384,), scaled alike
     key: Array  # (384, 384), (out, in); has no bias
     mix: Array  # (384, 384), attention output
@@ -147,6 +150,29 @@ def layer_norm(x: Array, gain: Array, shift: Array, workspace: Workspace) -> Non
     np.add(x, shift, out=x)
 
 
+def _tile(rows: int, depth: int) -> int:
+    """How many outputs to compute at once for `rows` input rows of `depth`; 0: all of them."""
+    return next((tile for tile in TILES if rows <= ROWS_FEW and rows * depth * tile <= TILE_PRODUCT_MAX), 0)
+
+
+def product(x: Array, weights: Array, out: Array) -> None:
+    """`out = x W`: x (n, in), W (in, m), out (n, m), all row-major."""
+    depth, width = weights.shape
+    if tile := _tile(x.shape[0], depth):
+        weights = weights.reshape(depth, width // tile, tile).transpose(1, 0, 2)
+        out = out.reshape(x.shape[0], width // tile, tile).transpose(1, 0, 2)
+    np.matmul(x, weights, out=out)
+
+
+def product_transposed(weights: Array, x: Array, out: Array) -> None:
+    """`out = W x^T`: W (m, in), x (n, in), out (m, n), all row-major."""
+    width, depth = weights.shape
+    if tile := _tile(x.shape[0], depth):
+        weights = weights.reshape(width // tile, tile, depth)
+        out = out.reshape(width // tile, tile, x.shape[0])
+    np.matmul(weights, x.T, out=out)
+
+
 class _Step(Struct, frozen=True, eq=False):
     """Views for one attention step over (sequences, heads, ...), all into one workspace."""
 
@@ -196,12 +222,12 @@ def _attention_steps(groups: Sequence[Group], tokens: int, workspace: Workspace)
 
 
 def _attend(steps: Sequence[_Step], *, subtract_maximum: bool) -> None:
-    """Softmax(Q K^T) V per sequence and head; queries carry the scale, so softmax is over powers of two."""
+    """Softmax(Q K^T) V per sequence and head; the queries carry the scale."""
     for step in steps:
         np.matmul(step.query, step.key, out=step.scores)
         if subtract_maximum:
             np.subtract(step.rows, step.rows.max(axis=1, keepdims=True), out=step.rows)
-        np.exp2(step.rows, out=step.rows)
+        np.exp(step.rows, out=step.rows)
         np.matmul(step.rows, step.ones, out=step.sums)
         np.matmul(step.scores, step.value, out=step.context)
         np.divide(step.context, step.sums.reshape(*step.scores.shape[:3], 1), out=step.context)
@@ -210,8 +236,8 @@ def _attend(steps: Sequence[_Step], *, subtract_maximum: bool) -> None:
 def _attention(layer: LayerWeights, steps: Sequence[_Step], tokens: int, workspace: Workspace) -> None:
     """From `workspace.x` to `workspace.context`."""
     x, query_value = workspace.x[:tokens], workspace.query_value[:tokens]
-    np.matmul(x, layer.query_value, out=query_value)
-    np.matmul(layer.key, x.T, out=workspace.key[: WIDTH * tokens].reshape(WIDTH, tokens))
+    product(x, layer.query_value, query_value)
+    product_transposed(layer.key, x, workspace.key[: WIDTH * tokens].reshape(WIDTH, tokens))
     np.add(query_value[:, :WIDTH], layer.query_bias, out=query_value[:, :WIDTH])
     _attend(steps, subtract_maximum=False)
     sums = workspace.sums[: tokens * HEADS]
@@ -224,14 +250,14 @@ def _feed_forward(layer: LayerWeights, x: Array, context: Array, workspace: Work
     rows = x.shape[0]
     y = workspace.y[:rows]
     hidden = workspace.hidden[: HIDDEN * rows].reshape(HIDDEN, rows)
-    np.matmul(context, layer.mix, out=y)
+    product(context, layer.mix, y)
     np.add(y, layer.mix_bias, out=y)
     np.add(x, y, out=x)
     layer_norm(x, layer.mix_gain, layer.mix_shift, workspace)
-    np.matmul(layer.expand, x.T, out=hidden)
+    product_transposed(layer.expand, x, hidden)
     np.add(hidden, layer.expand_bias[:, None], out=hidden)
     gelu_scaled(hidden, workspace)
-    np.matmul(hidden.T, layer.contract, out=y)
+    product(hidden.T, layer.contract, y)
     np.add(y, layer.contract_bias, out=y)
     np.add(x, y, out=x)
     layer_norm(x, layer.contract_gain, layer.contract_shift, workspace)

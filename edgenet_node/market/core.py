@@ -9,8 +9,8 @@ from typing import Any
 from ..effects import Ask, Done, Effect, Envelope, Now, Reply, Row, Tick
 from ..errors import InvariantError
 from ..messages.market import Acquire, DropLease, UseLease
-from ..messages.network import GetLatencies, LoadChanged, PeerDown, PeerOffers, PeerUp
-from ..messages.trust import StandingChanged
+from ..messages.network import GetLatencies, GetPeers, LoadChanged, PeerDown, PeerOffers, PeerUp
+from ..messages.trust import GetStandings, StandingChanged
 from ..wire.auction import Announce, Offer, OfferReceipt, Release, Released
 from ..wire.peers import Capability
 from .buyer import Buyer
@@ -31,12 +31,14 @@ class MarketCore:
         self._own_peer = own_peer
         self._buyer = Buyer(settings, own_peer, entropy)
         self._seller = Seller(settings, capabilities, workers, entropy)
+        self._kinds = sorted({one.kind for one in capabilities})
         self._latency_at = math.inf
 
     def restore(self, rows: Sequence[Row], now: Now) -> list[Effect]:
-        del rows  # leases do not outlive the process
+        del rows  # leases do not outlive the process; peers and standings are learnt anew, also after a crash
         self._latency_at = now.mono + self._settings.latency_interval_s
-        return []
+        asks: list[Effect] = [Ask(("standings", kind), GetStandings(kind), 10.0) for kind in self._kinds]
+        return [Ask(("peers",), GetPeers(), 10.0), *asks]
 
     def wake_at(self) -> float:
         return min(self._buyer.wake_at(), self._seller.wake_at(), self._latency_at)
@@ -88,6 +90,14 @@ class MarketCore:
                 return self._seller.answered(lease, wanted=error is None and value.wanted)
             case ("latency",) if error is None:
                 self._buyer.rtt_s = dict(value)
+            case ("standings", str()) if error is None:
+                for standing in value:
+                    self._buyer.judge(standing)
+            case ("peers",) if error is None:
+                for view in value:
+                    if view.state == "member":
+                        self._heard(PeerUp(view.peer))
+                        self._heard(PeerOffers(view.peer, view.capabilities, view.workers, view.load))
         return []
 
     def _tick(self, now: Now) -> list[Effect]:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from msgspec import Struct
 
-from ..effects import Delete, Put, Row, Save
+from ..effects import Delete, Now, Put, Row, Save
 from ..errors import CorruptData, NotFound
 from ..messages.artifacts import Stored
 from ..wire.codec import encode
@@ -35,12 +35,12 @@ class OwnSegment:
     """One sealed segment. `version` counts changes of `bitmap` (deleted rows, least significant bit first); `path` is
     empty while the own copy is not at hand."""
 
-    __slots__ = ("bitmap", "bytes", "deleted", "digest", "hashes", "ids", "number", "path", "version")
+    __slots__ = ("bitmap", "deleted", "digest", "hashes", "ids", "number", "path", "size", "version")
 
     def __init__(self, number: int, row: SegmentRow, path: str = "") -> None:
         self.number = number
         self.digest = row.digest
-        self.bytes = row.bytes
+        self.size = row.size
         self.ids = row.ids
         self.hashes = row.hashes
         self.bitmap = b""
@@ -173,7 +173,7 @@ class Index:
 
     def remove(self, ids: Iterable[str]) -> tuple[int, list[Save]]:
         """Delete documents, sealed or pending. Returns how many there were."""
-        known = {id for id in ids if id in self.documents or id in self.pending}
+        known = {one for one in ids if one in self.documents or one in self.pending}
         saves = self._unwant(known)
         return len(known), saves + self._tombstone(known)
 
@@ -185,7 +185,7 @@ class Index:
             counted = [at for at in range(len(piece.ids)) if self._counts(piece, at, batch)]
             saves += self._tombstone({piece.ids[at] for at in counted})
             self._number += 1
-            row = SegmentRow(piece.stored.digest, piece.stored.bytes, piece.ids, piece.hashes)
+            row = SegmentRow(piece.stored.digest, piece.stored.size, piece.ids, piece.hashes)
             segment = self.segments[self._number] = OwnSegment(self._number, row, piece.stored.path)
             saves.append(Put("segment", self.key(segment), encode(row)))
             self.documents.update((piece.ids[at], self._number << _ROW_BITS | at) for at in counted)
@@ -210,24 +210,24 @@ class Index:
         return segment.number << _ROW_BITS | row
 
     def _counts(self, piece: Piece, at: int, batch: Batch | None) -> bool:
-        id, origin = piece.ids[at], piece.origins[at]  # noqa: A001
+        one, origin = piece.ids[at], piece.origins[at]
         if origin == PENDING:
-            return batch is not None and self.pending.get(id) == batch.id
-        return self.documents.get(id) == origin
+            return batch is not None and self.pending.get(one) == batch.id
+        return self.documents.get(one) == origin
 
     def _unwant(self, ids: set[str]) -> list[Save]:
         touched: dict[str, Batch] = {}
-        for id in ids:  # noqa: A001
-            batch = self.batches.get(self.pending.pop(id, ""))
+        for one in ids:
+            batch = self.batches.get(self.pending.pop(one, ""))
             if batch is not None:
-                batch.unwanted.add(batch.position(id))
+                batch.unwanted.add(batch.position(one))
                 touched[batch.id] = batch
         return [self.save_attempt(touched[batch_id]) for batch_id in sorted(touched)]
 
     def _tombstone(self, ids: Iterable[str]) -> list[Save]:
         rows: dict[int, list[int]] = {}
-        for id in ids:  # noqa: A001
-            slot = self.documents.pop(id, None)
+        for one in ids:
+            slot = self.documents.pop(one, None)
             if slot is not None:
                 rows.setdefault(slot >> _ROW_BITS, []).append(slot & (1 << _ROW_BITS) - 1)
         for number, deleted in rows.items():
@@ -250,7 +250,7 @@ class Index:
         for segment in self.segments.values():
             bits = int.from_bytes(segment.bitmap, "little")
             self.documents.update(
-                (id, self.slot(segment, at)) for at, id in enumerate(segment.ids) if not bits >> at & 1
+                (one, self.slot(segment, at)) for at, one in enumerate(segment.ids) if not bits >> at & 1
             )
         for batch in sorted(self.batches.values(), key=lambda one: one.sequence):
             self.pending.update((batch.documents[at].id, batch.id) for at in batch.wanted())
@@ -261,12 +261,17 @@ class Catalog:
 
     def __init__(self) -> None:
         self.indexes: dict[str, Index] = {}
+        self._grants = 0
 
     def get(self, name: str) -> Index:
         found = self.indexes.get(name)
         if found is None:
             raise NotFound(f"there is no index {name[:64]!r} here")
         return found
+
+    def grant_version(self, now: Now) -> int:
+        """Above any version that a deleted index of any name had: holders keep the highest. Unix seconds."""
+        return max(self._grants + 1, int(now.wall))
 
     def delete(self, index: Index) -> list[Save]:
         saves: list[Save] = [Delete("index", index.name)]
@@ -275,6 +280,7 @@ class Catalog:
         for segment in list(index.segments.values()):
             saves += index.retire(segment)
         del self.indexes[index.name]
+        self._grants = max(self._grants, index.grant_version)
         return saves
 
     def restore(self, rows: Sequence[Row]) -> None:

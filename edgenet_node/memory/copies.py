@@ -51,16 +51,20 @@ class Copies:
         self._placement = placement
         self._unpinned: deque[PinnedTag] = deque()
         self._pinning = 0
+        self._pin_mono = 0.0
+        self._released = 0
         self._lost: dict[tuple[str, int], Lost] = {}
         self._releases: deque[tuple[float, str]] = deque()
 
-    def restore(self) -> list[Effect]:
+    def restore(self, now: Now) -> list[Effect]:
         for index in self._catalog.indexes.values():
             self._unpinned.extend(PinnedTag(index.name, number) for number in index.segments)
-        return self._pin()
+        return self._pin(now)
 
     def wake_at(self) -> float:
         due = self._releases[0][0] if self._releases else math.inf
+        if self._unpinned and self._pinning < PINS_MAX:
+            due = min(due, self._pin_mono)
         for (name, number), lost in self._lost.items():
             if not lost.busy and self._sources(name, number):
                 due = min(due, lost.retry_mono)
@@ -71,10 +75,11 @@ class Copies:
         self._releases.append((now.mono + self._settings.release_after_s, segment.digest))
 
     def advance(self, now: Now) -> list[Effect]:
-        effects: list[Effect] = []
+        effects = self._pin(now)
         while self._releases and self._releases[0][0] <= now.mono:
             digest = self._releases.popleft()[1]
-            effects.append(Ask(ReleasedTag(digest), ReleaseArtifact(digest, PIN), ASK_TIMEOUT_S))
+            self._released += 1
+            effects.append(Ask(ReleasedTag("copies", self._released), ReleaseArtifact(digest, PIN), ASK_TIMEOUT_S))
         for (name, number), lost in list(self._lost.items()):
             found = self._find(name, number)
             if found is None:
@@ -85,11 +90,11 @@ class Copies:
                 lost.busy = True
                 source = sources[lost.attempts % len(sources)]
                 lost.attempts += 1
-                tag, size = FetchedTag(name, number), found[1].bytes
+                tag, size = FetchedTag(name, number), found[1].size
                 effects.append(Transfer(tag, source, found[1].digest, size, self._settings.hold_timeout_s))
         return effects
 
-    def on_pinned(self, done: Done, tag: PinnedTag) -> list[Effect]:
+    def on_pinned(self, done: Done, tag: PinnedTag, now: Now) -> list[Effect]:
         self._pinning -= 1
         found = self._find(tag.name, tag.number)
         if found is not None:
@@ -100,7 +105,8 @@ class Copies:
                 self._lost.setdefault((tag.name, tag.number), Lost())
             else:
                 self._unpinned.append(tag)
-        return self._pin()
+                self._pin_mono = now.mono + self._settings.retry_s
+        return self._pin(now)
 
     def on_fetched(self, done: Done, tag: FetchedTag, now: Now) -> list[Effect]:
         lost = self._lost.get((tag.name, tag.number))
@@ -112,11 +118,11 @@ class Copies:
         if done.error is not None:
             return []
         self._unpinned.append(PinnedTag(tag.name, tag.number))
-        return self._pin()
+        return self._pin(now)
 
-    def _pin(self) -> list[Effect]:
+    def _pin(self, now: Now) -> list[Effect]:
         effects: list[Effect] = []
-        while self._unpinned and self._pinning < PINS_MAX:
+        while self._unpinned and self._pinning < PINS_MAX and self._pin_mono <= now.mono:
             tag = self._unpinned.popleft()
             found = self._find(tag.name, tag.number)
             if found is not None:

@@ -16,7 +16,7 @@ from ..effects import Ask, Done, Effect, Now, Reply
 from ..errors import Cancelled, Conflict, EdgenetError, LocalError, TimedOut
 from ..messages.memory import AddResult
 from ..messages.tasks import Submit, TaskOutcome
-from .catalog import Batch, Catalog, Index
+from .catalog import Batch, Catalog, Index, OwnSegment
 from .sealing import BuiltTag, Job, Sealing, StoredTag
 from .settings import IndexSettings
 
@@ -266,7 +266,8 @@ class Ingest:
         if len(small) > self._settings.small_segments_max:
             sources = list({segment.number: segment for segment in [*sources, *small]}.values())
         sources.sort(key=lambda segment: (segment.living, segment.number))
-        taken, rows = [], 0
+        taken: list[OwnSegment] = []
+        rows = 0
         for segment in sources:
             rows += segment.living
             if rows > self._settings.merge_rows_max and taken:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ..effects import Delete, Effect, Now, Put, Reply
+from ..effects import Effect, Now, Reply
 from ..errors import Conflict, Overloaded, UsageError
 from ..messages.memory import (
     AddDocuments,
@@ -19,7 +19,7 @@ from ..messages.memory import (
 from ..messages.memory import Document as Given
 from ..wire.codec import encode
 from ..wire.index import SEGMENTS_MAX
-from .catalog import Catalog, Index, OwnSegment, content_hash
+from .catalog import Catalog, Index, content_hash
 from .copies import Copies
 from .grants import Authority, check_name, check_readers
 from .ingest import Embedder, Ingest, Waiter
@@ -60,8 +60,7 @@ class Owning:
             raise Conflict(f"index {query.name} exists already")
         if len(self._catalog.indexes) >= self._settings.indexes_max:
             raise Conflict(f"this node has {self._settings.indexes_max} indexes, its limit: delete one first")
-        # Above any version that an index of this name had before, also one that was deleted.
-        version = int(now.wall * 1000)
+        version = self._catalog.grant_version(now)
         row = IndexRow(list(readers), version, self._embedder.model, self._embedder.dimension, [])
         index = self._catalog.indexes[query.name] = Index(query.name, row)
         return [index.put(), Reply(reply_to, self.view(index, now))]
@@ -78,7 +77,7 @@ class Owning:
     def share(self, query: ShareIndex, reply_to: int, now: Now) -> list[Effect]:
         index = self._catalog.get(query.name)
         index.readers = check_readers(query.readers)
-        index.grant_version = max(index.grant_version + 1, int(now.wall * 1000))
+        index.grant_version = max(index.grant_version + 1, int(now.wall))
         index.changes += 1
         self._placement.touch(index)
         return [index.put(), Reply(reply_to, self.view(index, now))]
@@ -154,7 +153,9 @@ class Owning:
         """Distinct documents in order of id, the last of each id. `UsageError` naming the first that cannot be taken."""
         settings = self._settings
         if len(documents) > settings.add_documents_max:
-            raise UsageError(f"{len(documents)} documents at once, at most {settings.add_documents_max}: send them in parts")
+            raise UsageError(
+                f"{len(documents)} documents at once, at most {settings.add_documents_max}: send them in parts"
+            )
         size = 0
         for document in documents:
             size += self._check(document)
@@ -171,12 +172,16 @@ class Owning:
         name = document.id[:64]
         if not document.text.strip():
             raise UsageError(f"document {name!r} has no text")
-        if len(document.text.encode()) > settings.text_bytes_max:
-            raise UsageError(f"document {name!r} is longer than {settings.text_bytes_max} bytes: cut it into passages")
+        if len(document.text) > settings.text_chars_max:
+            raise UsageError(f"document {name!r} is above {settings.text_chars_max} characters: cut it into passages")
         if len(document.metadata) > settings.metadata_keys_max:
             raise UsageError(f"document {name!r} has more than {settings.metadata_keys_max} metadata keys")
-        if any(len(part) > settings.metadata_chars_max for pair in document.metadata.items() for part in pair):
-            raise UsageError(f"document {name!r} has metadata above {settings.metadata_chars_max} characters")
+        if any(not 0 < len(key) <= settings.key_chars_max for key in document.metadata):
+            raise UsageError(
+                f"document {name!r} has a metadata key that is empty or above {settings.key_chars_max} characters"
+            )
+        if any(len(value) > settings.value_chars_max for value in document.metadata.values()):
+            raise UsageError(f"document {name!r} has a metadata value above {settings.value_chars_max} characters")
         return size
 
     def _check_room(self, index: Index, new: Sequence[Document]) -> None:

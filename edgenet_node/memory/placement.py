@@ -123,12 +123,13 @@ class Placement:
         """Peers that have the file, or had it once."""
         return [peer for peer, replica in self._replicas.get((name, number), {}).items() if replica.held]
 
-    def missing(self, index: Index, number: int, peer: str) -> None:
+    def missing(self, index: Index, digest: str, peer: str) -> None:
         """A holder said that it lacks the segment: it is given it again."""
-        replica = self._replicas.get((index.name, number), {}).get(peer)
-        if replica is not None and not replica.busy:
-            replica.version = -1
-            self._dirty.add(index.name)
+        for segment in index.segments.values():
+            replica = self._replicas.get((index.name, segment.number), {}).get(peer)
+            if segment.digest == digest and replica is not None and not replica.busy:
+                replica.version = -1
+                self._dirty.add(index.name)
 
     # The plan.
 
@@ -236,17 +237,15 @@ class Placement:
         query = Hold(
             grant=self._authority.grant(index.name, index.grant_version, index.readers),
             digest=segment.digest,
-            bytes=segment.bytes,
+            size=segment.size,
             rows=segment.rows,
             version=segment.version,
             deleted=segment.deleted_rows(),
-            source="",
+            source=self._authority.peer,
         )
         return Call(tag, peer, query, self._settings.hold_timeout_s)
 
-    def _shed(
-        self, index: Index, segment: OwnSegment, replicas: dict[str, Replica], now: Now
-    ) -> list[Effect]:
+    def _shed(self, index: Index, segment: OwnSegment, replicas: dict[str, Replica], now: Now) -> list[Effect]:
         surplus = [peer for peer, replica in replicas.items() if not replica.wanted and not replica.busy]
         effects: list[Effect] = []
         for peer in surplus:
@@ -275,9 +274,7 @@ class Placement:
             return []
         return self._failed(index, segment, tag.peer, done.error, now)
 
-    def _failed(
-        self, index: Index, segment: OwnSegment, peer: str, error: Exception | None, now: Now
-    ) -> list[Effect]:
+    def _failed(self, index: Index, segment: OwnSegment, peer: str, error: Exception | None, now: Now) -> list[Effect]:
         settings = self._settings
         replicas = self._replicas[index.name, segment.number]
         replica = replicas[peer]
@@ -322,7 +319,7 @@ class Placement:
                 continue  # one at a time; its completion comes back here
             self._dropping.add(peer)
             index = self._catalog.indexes.get(name)
-            version = index.grant_version if index else int(now.wall * 1000)
+            version = index.grant_version if index else int(now.wall)
             grant = self._authority.grant(name, version, index.readers if index else ())
             tag = DropTag(peer, name, tuple(digests))
             effects.append(Call(tag, peer, Drop(grant, digests), self._settings.hold_timeout_s))

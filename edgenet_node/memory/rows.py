@@ -2,17 +2,21 @@
 
 Owner side (`indexes`): `index` by name; `segment`, `deleted`, `holders` by name/number; `batch` and `attempt` by
 name/batch; `drop` by peer/name/digest. Ids and hashes are written once with their segment, deletions as a bitmap of at
-most rows/8 bytes, so that no write grows with the index. Holder side (`holder`): `held` by owner/name/digest.
+most rows/8 bytes, so that no write grows with the index. Holder side (`holder`): `held` by owner/name/digest,
+`owner` by peer.
 """
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Annotated, TypeVar
+
+from msgspec import Meta
 
 from ..effects import Row
 from ..errors import CorruptData, RemoteError
 from ..wire.codec import Wire, decode
-from ..wire.index import SignedGrant
+from ..wire.fields import DocumentId
+from ..wire.index import TEXT_CHARS_MAX, Metadata, SignedGrant
 
 W = TypeVar("W", bound=Wire)
 
@@ -23,9 +27,9 @@ ROW_BYTES_MAX = 256 * 1024 * 1024
 class Document(Wire):
     """One row as it enters a segment."""
 
-    id: str
-    text: str
-    metadata: dict[str, str]
+    id: DocumentId
+    text: Annotated[str, Meta(max_length=TEXT_CHARS_MAX)]
+    metadata: Metadata
 
 
 class IndexRow(Wire):
@@ -42,7 +46,7 @@ class SegmentRow(Wire):
     """`hashes` are 16 bytes a row, of the content (`catalog.content_hash`)."""
 
     digest: str
-    bytes: int
+    size: int
     ids: list[str]
     hashes: bytes
 
@@ -79,11 +83,16 @@ class DropRow(Wire):
 
 class HeldRow(Wire):
     grant: SignedGrant
-    bytes: int
+    size: int
     rows: int
     dimension: int
     version: int
     bitmap: bytes
+
+
+class OwnerRow(Wire):
+    """When an owner whose segments are held was last heard of."""
+
     heard_wall: float
 
 

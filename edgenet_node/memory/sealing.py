@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Final, TypeVar
 
 from msgspec import Struct
@@ -39,9 +40,10 @@ class StoredTag(Struct, frozen=True):
 
 
 class ReleasedTag(Struct, frozen=True):
-    """Its completion is of no interest."""
+    """Its completion is of no interest. `source` tells the counters of two rooms apart."""
 
-    digest: str
+    source: str
+    serial: int
 
 
 class Draft(Struct, frozen=True):
@@ -67,9 +69,7 @@ class Job:
         self.error: Exception | None = None
 
     def pieces(self) -> list[Piece]:
-        return [
-            Piece(self.stored[at], draft.ids, draft.hashes, draft.origins) for at, draft in enumerate(self.drafts)
-        ]
+        return [Piece(self.stored[at], draft.ids, draft.hashes, draft.origins) for at, draft in enumerate(self.drafts)]
 
 
 class Sealing:
@@ -153,8 +153,11 @@ class Sealing:
         return self.release([stored.digest for job in jobs for stored in job.stored.values()])
 
     def release(self, digests: Sequence[str]) -> list[Effect]:
-        timeout_s = self._settings.build_timeout_s
-        return [Ask(ReleasedTag(digest), ReleaseArtifact(digest, PIN), timeout_s) for digest in digests]
+        first, self._next = self._next, self._next + len(digests)
+        return [
+            Ask(ReleasedTag("sealing", serial), ReleaseArtifact(digest, PIN), self._settings.build_timeout_s)
+            for serial, digest in enumerate(digests, first)
+        ]
 
     def _open(self, index: Index, batch: Batch | None, drafts: list[Draft]) -> Job:
         self._next += 1
@@ -177,7 +180,7 @@ def _cut(rows: Sequence[T], target: int, rows_max: int) -> list[Sequence[T]]:
     """Parts of equal length, near `target` rows and at most `rows_max` each."""
     count = max(1, round(len(rows) / target), -(-len(rows) // rows_max))
     ends = [len(rows) * part // count for part in range(count + 1)]
-    return [rows[a:b] for a, b in zip(ends, ends[1:], strict=False)]
+    return [rows[a:b] for a, b in pairwise(ends)]
 
 
 def _salt(seed: str, piece: int) -> bytes:

@@ -25,7 +25,8 @@ from ..kernels.search import normalise, top_k
 from ..wire.codec import decode, encode
 from ..wire.index import Hit
 from . import segment as files
-from .segment import Document, Segment
+from .rows import Document
+from .segment import Segment
 
 T = TypeVar("T")
 
@@ -115,9 +116,7 @@ def score(context: Context, segments: Sequence[Sequence[Any]], vector: bytes) ->
     return scores
 
 
-def build_segment(
-    context: Context, vectors: bytes, documents: bytes, dimension: int, model: str, salt: bytes
-) -> bytes:
+def build_segment(context: Context, vectors: bytes, documents: bytes, dimension: int, model: str, salt: bytes) -> bytes:
     """The file of a new segment. `vectors` are float32 LE, `documents` the encoding of a list of `Document` in
     ascending order of id. `UsageError` when they do not fit together."""
     rows = decode(bytes(documents), list[Document], bytes_max=_DOCUMENTS_BYTES_MAX)
@@ -183,4 +182,4 @@ def _merge(found: Sequence[tuple[Segment, NDArray[np.int64], NDArray[np.float32]
         if value >= threshold
     ]
     ranked.sort(key=lambda entry: entry[:2])
-    return [Hit(id, -negative, one.text(row), one.metadata(row)) for negative, id, one, row in ranked[:k]]
+    return [Hit(name, -negative, one.text(row), one.metadata(row)) for negative, name, one, row in ranked[:k]]

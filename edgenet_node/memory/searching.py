@@ -340,9 +340,7 @@ class Searches:
 
     def _finish(self, search: Search, now: Now) -> list[Effect]:
         del self.open[search.id]
-        effects: list[Effect] = [
-            Cancel(PartTag(search.id, at)) for at, part in search.parts.items() if part.open
-        ]
+        effects: list[Effect] = [Cancel(PartTag(search.id, at)) for at, part in search.parts.items() if part.open]
         if not search.vector:
             return [*effects, Reply(search.reply_to, error=TimedOut("the query was not embedded in time"))]
         holders: dict[str, int] = {}

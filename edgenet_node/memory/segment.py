@@ -11,9 +11,9 @@
     The file ends where the last section ends.
 
 All offsets follow from the header, so there are none to check. A content has exactly one encoding: `build` of what
-`parse` accepts gives the same bytes, but for the last bits of vectors that were not quite of unit length. Vectors are of unit length, or zero where there was nothing to normalise (their
-cosine with everything is 0 by definition here). `salt` makes the digest of a segment its owner's alone: two segments
-never share a name by having the same content.
+`parse` accepts gives the same bytes, but for the last bits of vectors that were not quite of unit length. Vectors are
+of unit length, or zero where there was nothing to normalise (their cosine with everything is 0 by definition here).
+`salt` makes the digest of a segment its owner's alone: two segments never share a name by having the same content.
 
 A holder receives these files from strangers. `parse` trusts no byte of them: anything else than the above is
 `Malformed`, and costs no more memory than the file itself.
@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Annotated, Any, Final
 
 import numpy as np
@@ -32,7 +33,10 @@ from numpy.typing import NDArray
 from ..errors import Malformed, RemoteError, UsageError
 from ..kernels.search import normalise
 from ..wire.codec import Wire, decode_canonical, encode
+from ..wire.fields import MetadataKey, MetadataValue
+from ..wire.index import DIMENSION_MAX, METADATA_MAX, TEXT_CHARS_MAX
 from .rows import Document
+from .settings import SEGMENT_ROWS_MAX
 
 Buffer = Any
 """bytes, or a read-only `mmap`: what `memoryview` takes."""
@@ -42,14 +46,13 @@ ALIGN: Final = 64
 """A cache line, and what AVX-512 loads want."""
 
 HEADER_BYTES_MAX: Final = 1024
-DIMENSION_MAX: Final = 4096
-ROWS_MAX: Final = 16_384
-"""Of the format; column codes are 16 bits wide. What a node builds or holds is set by `IndexSettings`."""
+ROWS_MAX: Final = SEGMENT_ROWS_MAX
 
 COLUMNS_MAX: Final = 64
 """Metadata keys of one index; each costs two bytes a row."""
 
 SALT_BYTES: Final = 16
+ID_CHARS_MAX: Final = 512
 UNIT_TOLERANCE: Final = 1e-3
 """Of a squared norm: float32 rounding over 4096 components stays below 1e-5, so this refuses no honest vector."""
 
@@ -77,14 +80,12 @@ class Column(Wire):
     """One metadata key. `codes` (u16 LE a row): 0 where a row lacks the key, else 1 + the index into `values`, which
     stand in the order of their first use."""
 
-    key: str
-    values: Annotated[list[str], Meta(min_length=1, max_length=ROWS_MAX)]
+    key: MetadataKey
+    values: Annotated[list[MetadataValue], Meta(min_length=1, max_length=ROWS_MAX)]
     codes: bytes
 
 
 Columns = Annotated[list[Column], Meta(max_length=COLUMNS_MAX)]
-
-
 
 
 class Segment:
@@ -107,6 +108,15 @@ class Segment:
 
     def text(self, row: int) -> str:
         return _slice(self._texts, self._text_ends, row)
+
+    def ids(self) -> list[str]:
+        """`Malformed` when the section is not a list of ids."""
+        return list(_strings(self._ids, self._id_ends, "ids", ID_CHARS_MAX))
+
+    def check_texts(self) -> None:
+        """`Malformed` when the section is not a list of texts."""
+        for _ in _strings(self._texts, self._text_ends, "texts", TEXT_CHARS_MAX):
+            pass
 
     def metadata(self, row: int) -> dict[str, str]:
         """Sorted by key."""
@@ -150,7 +160,7 @@ def build(vectors: NDArray[np.float32], documents: Sequence[Document], *, model:
     if not np.isfinite(vectors).all():
         raise UsageError("vectors that are not finite")
     ids = [document.id for document in documents]
-    if any(a >= b for a, b in zip(ids, ids[1:], strict=False)):
+    if any(a >= b for a, b in pairwise(ids)):
         raise UsageError("ids must be distinct and ascending")
     id_ends, id_blob = _join(ids)
     text_ends, text_blob = _join([document.text for document in documents])
@@ -161,7 +171,9 @@ def build(vectors: NDArray[np.float32], documents: Sequence[Document], *, model:
         decode_canonical(encode(header), Header, bytes_max=HEADER_BYTES_MAX)
     except RemoteError as error:
         raise UsageError(f"a segment cannot hold this: {error}") from error
-    return _assemble(header, [normalise(np.asarray(vectors, _F32)).tobytes(), id_ends, text_ends, id_blob, text_blob, columns])
+    return _assemble(
+        header, [normalise(np.asarray(vectors, _F32)).tobytes(), id_ends, text_ends, id_blob, text_blob, columns]
+    )
 
 
 def parse(data: Buffer, *, inspect: bool = True) -> Segment:
@@ -230,24 +242,27 @@ def _inspect(view: memoryview, segment: Segment, start: int, spans: Sequence[tup
     begins, ends = [a for a, _ in spans], [start, *(b for _, b in spans[:-1])]
     if any(any(view[a:b]) for a, b in zip(ends, begins, strict=True)):
         raise Malformed("segment: padding that is not zero")
-    norms = np.einsum("ij,ij->i", segment.vectors, segment.vectors)
+    with np.errstate(over="ignore", invalid="ignore"):
+        norms = np.einsum("ij,ij->i", segment.vectors, segment.vectors)
     # A comparison with NaN or infinity is false, so this refuses those too.
     if not ((np.abs(norms - 1) <= UNIT_TOLERANCE) | ~segment.vectors.any(axis=1)).all():
         raise Malformed("segment: a vector that is neither of unit length nor zero")
-    ids = list(_strings(segment._ids, segment._id_ends, "ids"))
-    if any(a >= b for a, b in zip(ids, ids[1:], strict=False)):
-        raise Malformed("segment: ids are not distinct and ascending")
-    for _ in _strings(segment._texts, segment._text_ends, "texts"):
-        pass
+    ids = segment.ids()
+    if not ids[0] or any(a >= b for a, b in pairwise(ids)):
+        raise Malformed("segment: ids are empty, or not distinct and ascending")
+    segment.check_texts()
 
 
-def _strings(blob: memoryview, ends: NDArray[np.uint32], name: str) -> Iterator[str]:
+def _strings(blob: memoryview, ends: NDArray[np.uint32], name: str, chars_max: int) -> Iterator[str]:
     if int(ends[-1]) != len(blob) or (np.diff(ends.astype(np.int64)) < 0).any():
         raise Malformed(f"segment: the ends of its {name} do not ascend to their length")
     begin = 0
     try:
         for end in ends.tolist():
-            yield str(blob[begin:end], "utf-8")
+            string = str(blob[begin:end], "utf-8")
+            if len(string) > chars_max:
+                raise Malformed(f"segment: one of its {name} has more than {chars_max} characters")
+            yield string
             begin = end
     except UnicodeDecodeError as error:
         raise Malformed(f"segment: {name} that are not UTF-8") from error
@@ -256,7 +271,7 @@ def _strings(blob: memoryview, ends: NDArray[np.uint32], name: str) -> Iterator[
 def _read_columns(view: memoryview, rows: int) -> dict[str, _Codes]:
     columns = decode_canonical(bytes(view), Columns, bytes_max=_COLUMN_BYTES_MAX)
     keys = [column.key for column in columns]
-    if any(a >= b for a, b in zip(keys, keys[1:], strict=False)):
+    if any(a >= b for a, b in pairwise(keys)):
         raise Malformed("segment: metadata keys are not distinct and ascending")
     for column in columns:
         if len(column.codes) != 2 * rows:
@@ -267,6 +282,10 @@ def _read_columns(view: memoryview, rows: int) -> dict[str, _Codes]:
             raise Malformed("segment: a metadata column with repeated values")
         if used.tolist() != list(range(1, len(column.values) + 1)) or (np.diff(first) < 0).any():
             raise Malformed("segment: metadata codes do not stand for their values in order of first use")
+    if len(columns) > METADATA_MAX:
+        used_keys = sum(np.frombuffer(column.codes, _U16) > 0 for column in columns)
+        if np.max(used_keys) > METADATA_MAX:
+            raise Malformed(f"segment: a row with more than {METADATA_MAX} metadata keys")
     return {column.key: _Codes(column.values, column.codes) for column in columns}
 
 

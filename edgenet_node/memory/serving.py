@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import array
+import math
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 from msgspec import Struct
 
 from ..effects import Compute, Done, Effect, Reply
-from ..errors import Malformed, Overloaded, TooLarge
-from ..wire.index import HITS_MAX, SEGMENTS_MAX, Hits, SearchSegments
-from .answers import check_where
+from ..errors import EdgenetError, Malformed, Overloaded, TooLarge
+from ..wire.index import DIMENSION_MAX, Hits, SearchSegments
 from .inner import SEARCH
 from .searching import AFFINITY, decode_hits
 from .settings import IndexSettings
-
-VECTOR_BYTES_MAX = 4 * 4096
 
 
 class ServedTag(Struct, frozen=True):
@@ -48,20 +48,28 @@ class Serving:
         reply_to, missing = entry
         if done.error is not None:
             return [Reply(reply_to, error=done.error)]
+        try:
+            hits = decode_hits(done.value)
+        except EdgenetError as error:
+            return [Reply(reply_to, error=error)]
         if len(done.value["hits"]) > self._settings.answer_bytes_max:
             return [Reply(reply_to, error=TooLarge("the texts of these hits do not fit one answer: ask for fewer"))]
-        return [Reply(reply_to, Hits(decode_hits(done.value), done.value["rows"], missing))]
+        return [Reply(reply_to, Hits(hits, done.value["rows"], missing))]
 
 
-def check_query(query: SearchSegments, dimension: int = 0) -> None:
-    """`Malformed` for what no honest searcher sends. With `dimension`, the vector must have it."""
-    if not 1 <= query.k <= HITS_MAX or not 1 <= len(query.segments) <= SEGMENTS_MAX:
-        raise Malformed("a search for no hits or segments, or too many")
+def check_query(query: SearchSegments, dimension: int) -> None:
+    """`Malformed` for what no honest searcher of an index of that dimension sends."""
     if len({segment.digest for segment in query.segments}) != len(query.segments):
         raise Malformed("a search that names a segment twice")
-    size = len(query.vector)
-    if size % 4 or not 0 < size <= VECTOR_BYTES_MAX or (dimension and size != 4 * dimension):
-        raise Malformed("a query vector of another dimension")
-    wrong = check_where(query.where)
-    if wrong:
-        raise Malformed(wrong)
+    if not finite(query.vector) or len(query.vector) != 4 * dimension:
+        raise Malformed("a query vector that is not finite, or of another dimension")
+
+
+def finite(vector: bytes) -> bool:
+    """Whether these are float32 LE values, all finite."""
+    if len(vector) % 4 or len(vector) > 4 * DIMENSION_MAX:
+        return False
+    values = array.array("f", vector)
+    if sys.byteorder == "big":
+        values.byteswap()
+    return all(math.isfinite(value) for value in values)

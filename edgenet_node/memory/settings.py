@@ -5,12 +5,15 @@ from __future__ import annotations
 from msgspec import Struct
 
 from ..errors import ConfigError
+from ..wire.index import METADATA_MAX, TEXT_CHARS_MAX
 
 MIB = 1024 * 1024
+SEGMENT_ROWS_MAX = 16_384
+"""What the segment format carries: column codes are 16 bits wide."""
 
 
 class IndexSettings(Struct, frozen=True):
-    """Both sides of named vector indexes. Sizes in bytes, times in seconds. `ConfigError` for values that cannot work."""
+    """Both sides of named vector indexes. Sizes in bytes, times in seconds. `ConfigError` for what cannot work."""
 
     indexes_max: int = 64
     documents_max: int = 400_000
@@ -31,9 +34,11 @@ class IndexSettings(Struct, frozen=True):
     pending_bytes_max: int = 128 * MIB
     """Accepted documents wait for their vectors in memory too."""
     id_chars_max: int = 256
-    text_bytes_max: int = 16 * 1024
+    text_chars_max: int = TEXT_CHARS_MAX
     metadata_keys_max: int = 16
-    metadata_chars_max: int = 256
+    key_chars_max: int = 64
+    value_chars_max: int = 256
+    """These six may be lowered; what segments and messages can carry bounds them above."""
     embeddings_max: int = 4
     """Batches that are embedded at once."""
     embed_timeout_s: float = 600.0
@@ -108,6 +113,12 @@ class IndexSettings(Struct, frozen=True):
             raise ConfigError("index: every limit must be at least 1")
         if self.segment_rows_min > self.segment_rows_max or self.segment_rows_max > self.merge_rows_max:
             raise ConfigError("index: segment_rows_min <= segment_rows_max <= merge_rows_max must hold")
+        wide = (
+            self.id_chars_max > 512 or self.text_chars_max > TEXT_CHARS_MAX or self.metadata_keys_max > METADATA_MAX
+            or self.key_chars_max > 64 or self.value_chars_max > 512 or self.segment_rows_max > SEGMENT_ROWS_MAX
+        )  # fmt: skip
+        if wide:
+            raise ConfigError("index: a document or segment limit is above what the format carries")
         if self.balance_slack < 1 or not 0 <= self.duplicate_rate <= 1:
             raise ConfigError("index: balance_slack is at least 1 and duplicate_rate between 0 and 1")
         pauses = (self.retry_s, self.repair_after_s, self.hedge_s, self.part_timeout_s, self.search_timeout_s)

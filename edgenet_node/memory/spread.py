@@ -24,9 +24,7 @@ class Placing(Struct, frozen=True):
     holders: tuple[str, ...]
 
 
-def place(
-    segments: Sequence[Placing], candidates: Sequence[str], replicas: int, slack: float
-) -> list[tuple[str, ...]]:
+def place(segments: Sequence[Placing], candidates: Sequence[str], replicas: int, slack: float) -> list[tuple[str, ...]]:
     """For each segment the peers that should hold it: `replicas` of them, fewer when there are not enough.
 
     Holders keep what they have while their rows stay below `slack` times the average; `candidates` take the rest.
@@ -44,7 +42,7 @@ def place(
     ranks: list[list[str]] = []
     for segment in segments:
         seed = _seed(segment.digest)
-        ranks.append(sorted(peers, key=lambda peer: -_mix(seed ^ seeds[peer])))  # noqa: B023
+        ranks.append(sorted(peers, key=lambda peer: -_mix(seed ^ seeds[peer])))
         kept = [p for p in ranks[-1] if p in segment.holders and load[p] + segment.rows <= cap][:wanted]
         chosen.append(kept)
         for peer in kept:

@@ -15,7 +15,7 @@ class Stored(Struct, frozen=True):
     """An artifact that is here: its SHA-256 in hex, its size in bytes, and the file, for memory mapping."""
 
     digest: str
-    bytes: int
+    size: int
     path: str
 
 

@@ -80,6 +80,18 @@ class GetAddresses(Query[tuple[str, ...]], frozen=True):
     """Own dialable multiaddrs, from the transport."""
 
 
+class ConnectionInfo(Struct, frozen=True):
+    """A connected peer; `admitted` by this node before, when its membership was rebuilt after a crash."""
+
+    peer: str
+    outbound: bool
+    admitted: bool
+
+
+class GetConnections(Query[tuple[ConnectionInfo, ...]], frozen=True):
+    """Who is connected, from the transport: what a rebuilt membership has missed."""
+
+
 class GetLatencies(Query[dict[str, float]], frozen=True):
     """Measured round trips to connected peers in seconds, from the transport; unmeasured ones are left out."""
 

@@ -85,7 +85,7 @@ class Runtime:
 
     @property
     def started(self) -> bool:
-        """Every core has been restored."""
+        """Every core has been restored (or the node was asked to stop before that)."""
         return self._started
 
     @property
@@ -124,11 +124,9 @@ class Runtime:
                 root.start_soon(self._guard, self._deadlines.run)
                 for supervisor in self._supervisors:
                     root.start_soon(self._guard, supervisor.run)
-                for supervisor in self._supervisors:
-                    await supervisor.restored.wait()
-                self._started = True
-                task_status.started()
+                root.start_soon(self._await_start, task_status)
                 await self._stop.wait()
+                self._tell_started(task_status)
                 await self._shut_down()
                 root.cancel_scope.cancel()
         finally:
@@ -137,6 +135,17 @@ class Runtime:
         if self._failure is not None:
             await self._close_after_failure()
             raise self._failure
+
+    async def _await_start(self, task_status: trio.TaskStatus[None]) -> None:
+        for supervisor in self._supervisors:
+            await supervisor.restored.wait()
+        self._tell_started(task_status)
+
+    def _tell_started(self, task_status: trio.TaskStatus[None]) -> None:
+        """Once; also when the stop comes before every core is restored."""
+        if not self._started:
+            self._started = True
+            task_status.started()
 
     async def _guard(self, run: Callable[[], Awaitable[None]]) -> None:
         try:

@@ -24,7 +24,19 @@ from .timers import Timer
 class Operating:
     """One operation in flight."""
 
-    __slots__ = ("ask_id", "completed", "deadline", "effect", "error", "owner", "scope", "timer", "value", "withdrawn")
+    __slots__ = (
+        "ask_id",
+        "completed",
+        "deadline",
+        "effect",
+        "error",
+        "excess",
+        "owner",
+        "scope",
+        "timer",
+        "value",
+        "withdrawn",
+    )
 
     def __init__(self, owner: Operations, effect: Operation) -> None:
         self.owner = owner
@@ -37,6 +49,7 @@ class Operating:
         self.error: Exception | None = None
         self.completed = False
         self.withdrawn = False
+        self.excess = False
 
     def answered(self, value: Any, error: Exception | None) -> None:
         """The completion of an `Ask`, as the bus calls it."""
@@ -94,6 +107,7 @@ class Operations:
                 f"{self._actor.part.name}: {len(self._in_flight)} operations in flight, no end in sight"
             )
         operating = Operating(self, effect)
+        operating.excess = len(self._in_flight) >= self._outstanding_max
         self._in_flight[effect.tag] = operating
         return operating
 
@@ -117,7 +131,7 @@ class Operations:
             return
         effect = operating.effect
         operating.deadline = self._clock.now().mono + effect.timeout_s
-        if len(self._in_flight) > self._outstanding_max:
+        if operating.excess:
             self._refuse(operating)
         elif type(effect) is Ask:
             operating.ask_id = self._bus.submit(effect.query, operating.deadline, operating.answered)

@@ -84,8 +84,9 @@ def gaps(done: Sequence[tuple[int, int]], items: int) -> list[tuple[int, int]]:
 def chunk_size(
     left: int, seconds_per_item: float, last: int, share: float, settings: JobsSettings, items_max: int
 ) -> int:
-    """Items of the next chunk. `left`: items that nobody works on; `last`: size of this executor's last chunk in this
-    job, 0 before the first; `share`: of the total speed that one of its workers has; `seconds_per_item` 0 if unknown."""
+    """Items of the next chunk. `left`: items that nobody works on; `last`: size of this executor's last chunk in
+    this job, 0 before the first; `share`: of the total speed that one of its workers has; `seconds_per_item`: 0 if
+    unknown."""
     if seconds_per_item <= 0.0 or last == 0:
         size = settings.chunk_start
     else:

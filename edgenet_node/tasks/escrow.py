@@ -30,7 +30,7 @@ class Account:
 
     def award(self, leases: Sequence[LeaseView], units: int) -> None:
         """`units` are still to be done under these leases, at most at the highest of their prices."""
-        self.reserved = units * max((lease.price for lease in leases), default=0)
+        self.reserved = max(self.reserved, units * max((lease.price for lease in leases), default=0))
 
     def charge(self, peer: str, price: int, units: int) -> None:
         if price and units:

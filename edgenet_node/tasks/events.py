@@ -26,20 +26,24 @@ class EventLog:
         self._events = events or []
         self.seq = seq
 
-    def add(self, name: str, wall: float, data: dict[str, Any]) -> TaskEvent:
+    def add(self, name: str, wall: float, data: dict[str, Any]) -> tuple[TaskEvent, TaskEvent | None]:
+        """The new event, and a milestone that had to go for it."""
         self.seq += 1
         event = TaskEvent(self.seq, wall, name, data)
         events = self._events
         if events and name == "progress" and events[-1].name == "progress" and wall - events[-1].wall < PROGRESS_S:
             events.pop()
         events.append(event)
-        if len(events) > EVENTS_MAX:
-            self._shed()
-        return event
+        return event, self._shed() if len(events) > EVENTS_MAX else None
 
-    def _shed(self) -> None:
+    def _shed(self) -> TaskEvent | None:
         passing = (index for index, event in enumerate(self._events) if event.name in PASSING)
-        del self._events[next(passing, 1)]
+        shed = self._events.pop(next(passing, 1))
+        return None if shed.name in PASSING else shed
+
+    def saved(self) -> list[int]:
+        """Numbers of the events that have a row."""
+        return [event.seq for event in self._events if event.name not in PASSING]
 
     def after(self, seq: int) -> tuple[TaskEvent, ...]:
         return tuple(event for event in self._events if event.seq > seq)

@@ -138,7 +138,6 @@ class World:
     async def until(self, condition: Callable[[], bool], *, timeout_s: float = 60.0) -> float:
         """Simulated seconds until it held. `TimedOut` if it does not; the failure of a node that failed meanwhile."""
 
-
         def checked() -> bool:
             for node in self.nodes.values():
                 if node.failure is not None:

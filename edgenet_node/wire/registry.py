@@ -7,7 +7,8 @@ retry_after_s}]`, a gossip payload the body alone. `protocols/README.md` is held
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import re
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -41,7 +42,7 @@ Channel = Literal["hello", "rpc"]
 
 
 class CallKind(Struct, frozen=True):
-    """One request type and its answer. `bytes_max` bounds the request, `reply_bytes_max` the answer."""
+    """One request type and its answer. `bytes_max` bounds the whole request payload, `reply_bytes_max` the answer's."""
 
     name: str
     channel: Channel
@@ -93,19 +94,28 @@ TOPICS = (
 )
 
 
-class WireError(Wire, frozen=True):
-    """An answer that is an error. `code` as in `edgenet_node.errors`; `message` is one line for people."""
-
-    code: Annotated[str, Meta(max_length=32)]
-    message: Annotated[str, Meta(max_length=512)]
-    retry_after_s: Annotated[float, Meta(ge=0, le=86_400)] = 0.0
-
-
 _REMOTE_ERRORS: dict[str, type[EdgenetError]] = {
     error.code: error
     for error in (Cancelled, Conflict, InvalidResult, Malformed, NotFound, Overloaded, Refused, TimedOut, TooLarge)
 }
 _REMOTE_ERRORS[WrongSwarm.code] = WrongSwarm
+
+ERROR_BYTES_MAX = 4096
+"""An answer that is an error: 512 characters of up to four bytes, and room."""
+
+_MESSAGE_CHARS_MAX = 512
+_RETRY_AFTER_S_MAX = 86_400.0
+
+_TOPIC_ID: Final = re.compile(r"/edgenet/[0-9a-f]{42}/([a-z][a-z0-9_.\-]{0,31})/([1-9][0-9]{0,3})")
+
+
+class WireError(Wire, frozen=True):
+    """An answer that is an error. `code` as in `edgenet_node.errors`; `message` is one line for people."""
+
+    code: Annotated[str, Meta(max_length=32)]
+    message: Annotated[str, Meta(max_length=_MESSAGE_CHARS_MAX)]
+    retry_after_s: Annotated[float, Meta(ge=0, le=_RETRY_AFTER_S_MAX)] = 0.0
+
 
 _HEAD = tuple[Annotated[str, Meta(max_length=64)], msgspec.Raw]
 _ANSWER = tuple[Annotated[int, Meta(ge=0, le=1)], msgspec.Raw]
@@ -141,8 +151,7 @@ class WireTable:
         """`TooLarge` when our own message exceeds its limit."""
         kind = self._call_of(type(query))
         data = encode([kind.name, query])
-        if len(data) > kind.bytes_max:
-            raise TooLarge(f"{kind.name}: {len(data)} bytes, at most {kind.bytes_max}")
+        _check_size(kind.name, data, kind.bytes_max)
         return data
 
     def decode_call(self, channel: Channel, data: bytes) -> Any:
@@ -150,20 +159,21 @@ class WireTable:
         name, body = decode(data, _HEAD, bytes_max=FRAME_BYTES_MAX)
         kind = self._by_name.get(name)
         if kind is None or kind.channel != channel:
-            raise Malformed(f"no call {name[:64]!r} on {channel}")
+            raise Malformed(f"no call {name!a} on {channel}")
+        _check_size(kind.name, data, kind.bytes_max)
         return decode(bytes(body), kind.query, bytes_max=kind.bytes_max)
 
     def encode_reply(self, query_type: type, value: Any) -> bytes:
         kind = self._call_of(query_type)
         data = encode([0, value])
-        if len(data) > kind.reply_bytes_max:
-            raise TooLarge(f"answer to {kind.name}: {len(data)} bytes, at most {kind.reply_bytes_max}")
+        _check_size(f"answer to {kind.name}", data, kind.reply_bytes_max)
         return data
 
     def encode_error(self, error: Exception) -> bytes:
         """Our own failures are told without detail: what happened inside is nobody's business."""
         if isinstance(error, EdgenetError) and error.code in _REMOTE_ERRORS:
-            body = WireError(error.code, error.message[:512], min(max(error.retry_after_s, 0.0), 86_400.0))
+            after_s = error.retry_after_s if error.retry_after_s > 0 else 0.0
+            body = WireError(error.code, _one_line(error.message), min(after_s, _RETRY_AFTER_S_MAX))
         elif isinstance(error, LocalError):
             body = WireError(LocalError.code, "the peer could not do it", 1.0)
         else:
@@ -175,25 +185,26 @@ class WireTable:
         kind = self._call_of(type(query))
         status, body = decode(data, _ANSWER, bytes_max=FRAME_BYTES_MAX)
         if status == 0:
+            _check_size(f"answer to {kind.name}", data, kind.reply_bytes_max)
             return decode(bytes(body), kind.reply, bytes_max=kind.reply_bytes_max)
-        error = decode(bytes(body), WireError, bytes_max=4096)
+        error = decode(bytes(body), WireError, bytes_max=ERROR_BYTES_MAX)
         known = _REMOTE_ERRORS.get(error.code, RemoteError)
-        raise known(error.message, retry_after_s=error.retry_after_s)
+        raise known(_one_line(error.message), retry_after_s=error.retry_after_s)
 
     def encode_gossip(self, body: Any, swarm: str) -> tuple[str, bytes]:
         topic = self._topic_by_body.get(type(body))
         if topic is None:
             raise InvariantError(f"no topic is registered for {type(body).__name__}")
         data = encode(body)
-        if len(data) > topic.bytes_max:
-            raise TooLarge(f"{topic.name}: {len(data)} bytes, at most {topic.bytes_max}")
+        _check_size(topic.name, data, topic.bytes_max)
         return protocol_id(swarm, topic.name, topic.version), data
 
     def decode_gossip(self, topic_id: str, data: bytes) -> Any:
-        parts = topic_id.split("/")
-        topic = self._topic_by_name.get((parts[3], parts[4])) if len(parts) == 5 else None
+        """`Malformed` or `TooLarge`. Which swarm's topics arrive is the transport's business: it joins one swarm's."""
+        named = _TOPIC_ID.fullmatch(topic_id)
+        topic = self._topic_by_name.get((named[1], named[2])) if named else None
         if topic is None:
-            raise Malformed(f"no topic {topic_id[:96]!r}")
+            raise Malformed(f"no topic {topic_id[:96]!a}")
         return decode(data, topic.body, bytes_max=topic.bytes_max)
 
     def _call_of(self, query_type: type) -> CallKind:
@@ -201,3 +212,13 @@ class WireTable:
         if kind is None:
             raise InvariantError(f"no call is registered for {query_type.__name__}")
         return kind
+
+
+def _check_size(what: str, data: bytes, bytes_max: int) -> None:
+    if len(data) > bytes_max:
+        raise TooLarge(f"{what}: {len(data)} bytes, at most {bytes_max}")
+
+
+def _one_line(text: str) -> str:
+    """What is shown to people: an error's text may quote anything, and a peer's is the peer's own choice."""
+    return "".join(character if character.isprintable() else " " for character in text[:_MESSAGE_CHARS_MAX])

@@ -25,6 +25,7 @@ from edgenet_node.errors import (
     TooLarge,
     UsageError,
 )
+from edgenet_node.ports.store import ArtifactStore
 from edgenet_node.testing.artifacts import MemoryArtifacts
 
 BUDGET = 1000
@@ -100,7 +101,7 @@ def test_any_history_keeps_content_budget_and_pins(
 
 
 async def test_chunks_make_the_whole(tmp_path: Path) -> None:
-    store = await ArtifactFiles.open(tmp_path)
+    store: ArtifactStore = await ArtifactFiles.open(tmp_path)
     data = os.urandom(CHUNK_BYTES * 2 + 5)
     digest = await store.put(data)
     chunks = [await store.read_chunk(digest, i) for i in range(3)]

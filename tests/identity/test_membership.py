@@ -15,6 +15,7 @@ from edgenet_node.identity.membership import MembershipCore, MembershipSettings
 from edgenet_node.messages.network import (
     Admit,
     Blame,
+    ConnectionInfo,
     GetPeers,
     GetSwarm,
     LearnAddresses,
@@ -264,3 +265,18 @@ def test_malformed_messages_add_up_to_a_refusal_that_ends() -> None:
     founder.tick(601.0)
     founder.give(PeerConnected(other.peer, outbound=False))
     assert founder.give(Hello("", "1"), sender=other.peer, reply_to=2).error is None
+
+
+def test_a_rebuilt_membership_finds_its_peers_again() -> None:
+    founder, member, stranger = Node(1, founds=True), Node(2), Node(3)
+    dial(member, founder)
+    rows = [Row(table, key, value) for (table, key), value in founder.rows.items()]
+    again = Node(1, founds=True, rows=rows)
+    connections = (
+        ConnectionInfo(member.peer, outbound=False, admitted=True),
+        ConnectionInfo(stranger.peer, True, False),
+    )
+    again.give(Done(("connections",), connections))
+    assert PeerUp(member.peer) in again.said
+    assert again.state(member.peer).state == "member"
+    assert [call.peer for call in again.calls] == [stranger.peer]

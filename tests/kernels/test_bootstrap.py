@@ -11,7 +11,7 @@ import pytest
 from edgenet_node.kernels import bootstrap
 
 FULL = "processor\t: 0\nflags\t\t: fpu sse2 avx2 avx512f avx512bw avx512dq avx512vl fma\nbugs\t\t:\n"
-THREADS = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+THREADS = bootstrap.ONE_THREAD
 
 
 def test_a_cpu_with_all_four_families_gets_the_core_type() -> None:

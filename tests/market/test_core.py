@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from edgenet_node.effects import Call, Done, Effect, Envelope, Now, Publish, Reply, Tell, Tick
+from edgenet_node.effects import Ask, Call, Done, Effect, Envelope, Now, Publish, Reply, Tell, Tick
 from edgenet_node.market.core import MarketCore
 from edgenet_node.market.settings import MarketSettings
 from edgenet_node.messages.market import Acquire, DropLease, LeaseEnded, LeaseGranted, Leases, UseLease
-from edgenet_node.messages.network import PeerDown, PeerOffers, PeerUp
-from edgenet_node.messages.trust import Standing, StandingChanged
+from edgenet_node.messages.network import GetPeers, PeerDown, PeerOffers, PeerUp, PeerView
+from edgenet_node.messages.trust import GetStandings, Standing, StandingChanged
 from edgenet_node.wire.auction import Announce, Offer, OfferReceipt, Release
 from edgenet_node.wire.peers import Capability
 
@@ -224,3 +224,20 @@ def test_one_buyer_cannot_hold_every_lease() -> None:
         effects = core.step(Envelope(Announce(bytes([n]) * 16, "embedding", "minilm", 5, 10), sender="B"), T0)
         ended += sum(isinstance(e, Tell) and isinstance(e.body, LeaseEnded) for e in effects)
     assert ended == 7
+
+
+def test_a_rebuilt_market_learns_its_peers_and_whom_to_avoid() -> None:
+    core = MarketCore(MarketSettings(), "ME", (EMBED,), 2, counter())
+    asks = core.restore([], T0)
+    assert [type(ask.query) for ask in asks if isinstance(ask, Ask)] == [GetPeers, GetStandings]
+    views = tuple(
+        PeerView(peer, peer, state, "1", (), (Capability("embedding", "minilm", 10),), 2, 0, 0.0)
+        for peer, state in (("A", "member"), ("B", "known"), ("L", "member"))
+    )
+    core.step(Envelope(Done(("peers",), views)), T0)
+    liar = Standing("L", "embedding", 1.0, newcomer=False, avoided=True, score=0.1, reason="lied")
+    core.step(Envelope(Done(("standings", "embedding"), (liar,))), T0)
+    auction = open_auction(core)
+    [_, answer] = offer(core, auction, "A")
+    assert [one.peer for one in leases(answer).leases] == ["A"]
+    assert ("L", "avoided: lied") in [(one.peer, one.reason) for one in leases(answer).declined]

@@ -18,7 +18,7 @@ from edgenet_node.testing.inline_executor import InlineExecutor
 from edgenet_node.testing.store import MemoryStore
 from edgenet_node.testing.world import Ports, World, until
 
-from .toys import Add, Get, Happened, Memo, Note, Script, ToyWire, part, running
+from .toys import Add, Get, Happened, Memo, Note, Script, Services, ToyWire, part, running
 
 
 class Sum:
@@ -113,7 +113,7 @@ async def test_release_order_is_program_order(autojump_clock: MockClock) -> None
         return [Put("t", text, b""), *effects] if text == "saved" else effects
 
     store = MemoryStore(delay_s=lambda: 1.0)
-    services = {Memo: lambda memo: told.append(memo.text)}
+    services: Services = {Memo: lambda memo: told.append(memo.text)}
     async with running(part(Script(step), accepts=(Note,)), store=store, services=services) as node:
         for text in ("free", "saved", "behind"):
             node.runtime.bus.tell(Note(text))
@@ -187,11 +187,12 @@ async def test_a_failed_fsync_ends_the_node_before_anything_is_released(after: i
     store = MemoryStore(delay_s=lambda: 0.01)
     store.fsync_fails_after = after
     told: list[int] = []
-    services = {Memo: lambda memo: told.append(int(memo.text))}
+    services: Services = {Memo: lambda memo: told.append(int(memo.text))}
     async with running(part(Sum, name="sum", accepts=(Add, Get)), store=store, services=services) as node:
+        for _ in range(after):
+            await node.runtime.bus.ask(Add(1), 5.0)
         with pytest.raises(EdgenetError):
-            for _ in range(10):
-                await node.runtime.bus.ask(Add(1), 5.0)
+            await node.runtime.bus.ask(Add(1), 5.0)
         await node.ended.wait()
         assert isinstance(node.failure, NodeFailed)
         assert node.failure.exit_code == 1

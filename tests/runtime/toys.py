@@ -50,6 +50,7 @@ class Happened(Struct, frozen=True):
     number: int
 
 
+Services = dict[type, Callable[[Any], Any]]
 Step = Callable[[Envelope[Any], Now], list[Effect]]
 
 
@@ -159,7 +160,7 @@ async def running(
     *parts: Part,
     store: RowStore | None = None,
     executor: Executor | None = None,
-    services: Mapping[type, Callable[[Any], Any]] | None = None,
+    services: Services | None = None,
     supervision: Supervision | None = None,
     seed: int = 0,
     link: Link | None = None,
@@ -196,4 +197,3 @@ async def _run(node: Node, *, task_status: trio.TaskStatus[None] = trio.TASK_STA
             task_status.started()
     finally:
         node.ended.set()
-

@@ -71,5 +71,6 @@ class Admission:
         self._decisions.move_to_end(peer)
         while len(self._decisions) > PEERS_MAX:
             self._decisions.popitem(last=False)
-        if event := self._waiting.pop(peer, None):
+        event = self._waiting.pop(peer, None)
+        if event is not None:
             event.set()

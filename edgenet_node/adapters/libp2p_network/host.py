@@ -1,18 +1,18 @@
 """Builds one incarnation of the libp2p host and runs it: Noise over TCP, Yamux, identify, ping, gossipsub.
 
-Enter `open_host` to have a listening host with its pubsub services started before it (as shipped, a peer that comes in
-between crashes it). Leaving closes every connection, listener and helper thread within `CLOSE_S`.
+The pubsub services start before the host listens: as shipped, a peer that comes in between crashes it. Stopping closes
+every connection, listener and helper thread within `CLOSE_S`.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 import psutil  # type: ignore[import-untyped]
+import structlog
 import trio
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.crypto.x25519 import create_new_key_pair as create_noise_key_pair
@@ -32,6 +32,8 @@ from .limits import NetworkSettings
 from .report import Report
 
 CLOSE_S: Final = 3.0
+
+log = structlog.get_logger("network")
 
 
 def key_pair(seed: bytes) -> Any:
@@ -92,6 +94,8 @@ class Live:
         self.swarm: GuardedSwarm = host.get_network()
         self.board = board
         self.router = router
+        self.ready = trio.Event()
+        self.stop = trio.Event()
 
     def listening(self) -> tuple[Multiaddr, ...]:
         """What is really listened on: port 0 replaced by the port."""
@@ -135,28 +139,60 @@ def build(seed: bytes, settings: NetworkSettings, gate: Gate, report: Report, se
     return Live(host, Board(host, router, settings, report, seqno), router, advertised)
 
 
-@asynccontextmanager
-async def open_host(live: Live, listen: Sequence[Multiaddr]) -> AsyncIterator[Live]:
-    """`ConfigError` when an address cannot be listened on."""
+async def serve(live: Live, listen: Sequence[Multiaddr]) -> None:
+    """Listen, set `live.ready`, and run until `live.stop` is set. `ConfigError` when an address cannot be listened on.
+
+    Once it listens it is shielded: a cancellation would hit all tasks of the library at once and leave sockets open, so
+    that peers take us for alive. Whoever starts this must set `stop`.
+    """
     for address in listen:
         probe(address)
+    with trio.CancelScope() as scope:
+        try:
+            async with (
+                background_trio_service(live.router),
+                background_trio_service(live.board),
+                live.host.run(listen_addrs=[]),
+            ):
+                await live.board.wait_until_ready()
+                for address in listen:
+                    if not await live.swarm.listen(address):
+                        raise ConfigError(f"network.listen {address}: cannot listen there")
+                scope.shield = True
+                live.ready.set()
+                await live.stop.wait()
+                scope.deadline = trio.current_time() + CLOSE_S
+                await _close_links(live)
+                await live.host.close()
+        finally:
+            await _release(live)
+
+
+async def _close_links(live: Live) -> None:
+    """All at once: closing one takes the library 0.2 s, and by itself it closes one after the other."""
+    async with trio.open_nursery() as nursery:
+        for links in list(live.swarm.connections.values()):
+            for link in list(links):
+                nursery.start_soon(_quietly, link.close)
+
+
+async def _release(live: Live) -> None:
+    """Sockets, listeners (their tasks are outside the host's) and the seen-cache's thread, also after a crash."""
+    with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_S):
+        async with trio.open_nursery() as nursery:
+            for links in live.swarm.connections.values():
+                for link in links:
+                    nursery.start_soon(_quietly, link.muxed_conn.abort)
+            for listener in live.swarm.listeners.values():
+                nursery.start_soon(_quietly, listener.close)
+    live.board.close()
+
+
+async def _quietly(close: Callable[[], Awaitable[None]]) -> None:
     try:
-        async with (
-            background_trio_service(live.router),
-            background_trio_service(live.board),
-            live.host.run(listen_addrs=[]),
-        ):
-            await live.board.wait_until_ready()
-            for address in listen:
-                if not await live.swarm.listen(address):
-                    raise ConfigError(f"cannot listen on {address}")
-            try:
-                yield live
-            finally:
-                with trio.move_on_after(CLOSE_S, shield=True):
-                    await live.host.close()
-    finally:
-        live.board.close()
+        await close()
+    except Exception as error:  # noqa: BLE001 - closing what may be broken already
+        log.debug("closing failed", error=str(error))
 
 
 def probe(address: Multiaddr) -> None:

@@ -26,7 +26,8 @@ STEADY_S: Final = 10.0
 FAILURES_MAX: Final = 8
 DIALS_MAX: Final = 8
 ADDRESS_CHARS_MAX: Final = 256
-TICK_S: Final = 0.5
+PAUSE_MIN_S: Final = 0.05
+PAUSE_MAX_S: Final = 5.0
 _HOST_PROTOCOLS: Final = frozenset({"ip4", "ip6", "dns", "dns4", "dns6", "dnsaddr"})
 
 
@@ -144,6 +145,9 @@ class Keeper:
                 return True
         return False
 
+    def known(self) -> tuple[str, ...]:
+        return tuple(self._known)
+
     def kept(self, peer: str) -> bool:
         known = self._known.get(peer)
         return known is not None and known.keep
@@ -178,8 +182,18 @@ class Keeper:
                 for peer, known in self._due(trio.current_time()):
                     known.dialling = True
                     nursery.start_soon(self._dial, peer, known, dial)
-                with trio.move_on_after(TICK_S):
+                with trio.move_on_after(self._pause(trio.current_time())):
                     await self._wake.wait()
+
+    def _pause(self, now: float) -> float:
+        """Seconds until the next peer is due; refusals end and targets change unannounced, so never above `PAUSE_MAX_S`."""
+        short = self._links.count() < self._settings.peers_target
+        times = [
+            known.next_at - now
+            for peer, known in self._known.items()
+            if (known.keep or short) and not known.dialling and not self._links.connected(peer)
+        ]
+        return min(max(min(times, default=PAUSE_MAX_S), PAUSE_MIN_S), PAUSE_MAX_S)
 
     def _due(self, now: float) -> list[tuple[str, Known]]:
         free = DIALS_MAX - sum(known.dialling for known in self._known.values())
@@ -211,6 +225,7 @@ class Keeper:
                         del error
         finally:
             known.dialling = False
+            self._wake.set()
             if not self._links.connected(peer):
                 self._postpone(known, trio.current_time())
                 if not known.keep and known.failures > FAILURES_MAX and self._known.get(peer) is known:

@@ -30,9 +30,10 @@ class NetworkSettings(Struct, frozen=True, kw_only=True):
     peers_known_max: int = 1024
     streams_per_peer_max: int = 64
 
-    # Calls. A frame of 1 MiB is the largest message of any protocol; bulk data goes through `fetch`.
+    # Calls. A frame of 1 MiB is the largest message of any protocol; bulk data goes through `fetch`. A peer that reads no
+    # answers can make us hold one frame for each call in flight.
     frame_bytes_max: int = 1 << 20
-    calls_in_flight_per_peer_max: int = 256
+    calls_in_flight_per_peer_max: int = 128
     calls_waiting_per_peer_max: int = 1024
     send_queue_bytes_max: int = 4 << 20
     call_bytes_per_s: int = 32 << 20

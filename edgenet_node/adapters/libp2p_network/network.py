@@ -23,7 +23,7 @@ from .blobs import BlobFetcher, BlobServer
 from .calls import Client, Server
 from .frames import encode_error
 from .gossip import Gossip
-from .host import Live, build, open_host, peer_id
+from .host import Live, build, peer_id, serve
 from .keeper import Keeper, parse_bootstrap
 from .limits import Counters, NetworkSettings, backoff_s
 from .links import Links
@@ -134,23 +134,33 @@ class Libp2pNetwork:
         self._links.attach(live.swarm)
         self._serve_on(live, HELLO, self._serve_hello)
         try:
-            async with open_host(live, self._listen), trio.open_nursery() as nursery:
-                self._listen = live.listening()
-                self._live = live
-                self._nursery = nursery
-                self._register_swarm()
-                nursery.start_soon(self._gossip.run, live.board, live.router)
-                nursery.start_soon(self._keeper.run, self._dial)
-                nursery.start_soon(self._links.sweep)
-                log.info("listening", peer=self._own, addresses=live.addresses())
-                ready()
-                await self._stop.wait()
-                nursery.cancel_scope.cancel()
+            async with trio.open_nursery() as outer:
+                outer.start_soon(serve, live, self._listen)
+                try:
+                    await live.ready.wait()
+                    await self._attend(live, ready)
+                finally:
+                    self._live = None
+                    self._nursery = None
+                    self._clients.clear()
+                    live.stop.set()
         finally:
-            self._live = None
-            self._nursery = None
-            self._clients.clear()
             self._links.detach()
+
+    async def _attend(self, live: Live, ready: _Once) -> None:
+        """What runs beside a listening host."""
+        self._listen = live.listening()
+        async with trio.open_nursery() as nursery:
+            self._live = live
+            self._nursery = nursery
+            self._register_swarm()
+            nursery.start_soon(self._gossip.run, live.board, live.router)
+            nursery.start_soon(self._keeper.run, self._dial)
+            nursery.start_soon(self._links.sweep)
+            log.info("listening", peer=self._own, addresses=live.addresses())
+            ready()
+            await self._stop.wait()
+            nursery.cancel_scope.cancel()
 
     async def _dial(self, peer: str, address: Multiaddr) -> None:
         live = self._running()

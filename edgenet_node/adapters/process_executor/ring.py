@@ -91,6 +91,7 @@ class Slab:
         return self.view[0] != 0
 
     def close(self) -> None:
-        """No array over this slab may be in use any more."""
-        self.view.release()
-        self._map.close()
+        """No array over this slab may be in use any more; if one is, the memory stays until it is collected."""
+        with contextlib.suppress(BufferError):
+            self.view.release()
+            self._map.close()

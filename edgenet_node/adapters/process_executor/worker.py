@@ -14,6 +14,8 @@ import socket
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
+from msgspec import Raw
+
 from ...kernels import bootstrap
 from .context import Function, Residents, WorkerContext, load_function
 from .ring import Slab
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 _PR_SET_PDEATHSIG: Final = 1
 _RECEIVE_BYTES: Final = 256 * 1024
+_START_BYTES_MAX: Final = 1024 * 1024
+"""Holds 1024 functions with names and targets of 200 characters."""
 _OOM_SCORE: Final = "500"
 
 
@@ -90,8 +94,6 @@ class Worker:
             self._outbound.reserve(payload.end, touch=True)
             for offset, data in payload.bulk:
                 self._outbound.view[offset : offset + data.nbytes] = data
-            from msgspec import Raw
-
             return frame(Value(run.id, Raw(payload.raw), self._changed_residents())), False
         except MemoryError:
             return frame(Failure(run.id, "memory limit", True, None)), True
@@ -136,7 +138,7 @@ def main(argv: list[str]) -> int:
     inbound, outbound = Slab(in_fd, writable=False), Slab(out_fd, writable=True)
     os.close(in_fd)
     os.close(out_fd)
-    reader = FrameReader(_RECEIVE_BYTES)
+    reader = FrameReader(_START_BYTES_MAX)
     body = receive(link, reader)
     if body is None:
         return 0

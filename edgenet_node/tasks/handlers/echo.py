@@ -14,7 +14,8 @@ from ...effects import Place
 from ...errors import InvalidResult, Malformed, UsageError
 from ...wire.codec import decode, encode
 from ...wire.task import ITEMS_MAX
-from . import Environment, Parsed, Rng, Verification, pack_items, refuse_unknown, unpack_items
+from ..settings import Rng
+from . import Environment, Parsed, Verification, pack_items, refuse_unknown, unpack_items
 
 DATA_BYTES_MAX = 64 * 1024
 """One item; several fit a chunk."""

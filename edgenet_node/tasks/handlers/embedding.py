@@ -1,8 +1,8 @@
 """`embedding`: texts to unit vectors of 384 floats, by all-MiniLM-L6-v2.
 
 Payload: `{"text": T}` or `{"texts": [T, ...]}`, and if one likes `"model": "all-MiniLM-L6-v2"`. Result: `embedding`
-for one text, `embeddings` for several; `truncated` counts the texts that fill the model's 256 word pieces, of which only
-the beginning is in the vector.
+for one text, `embeddings` for several; `truncated` counts the texts that fill the model's 256 word pieces, of which
+only the beginning is in the vector.
 
 Output of a chunk, and merged: 16 bytes of header (`EMB1`, uint32 count, uint32 dimension, uint32 flags; bit 0: a single
 text was asked for), then count x dimension float32, then count uint16 word pieces used; all little-endian. Inside the
@@ -25,7 +25,8 @@ from ...effects import Place
 from ...errors import InvalidResult, Malformed, UsageError
 from ...wire.codec import Wire, decode, encode
 from ...wire.task import SPEC_BYTES_MAX
-from . import Environment, Parsed, Rng, Verification, pack_items, refuse_unknown, unpack_items
+from ..settings import Rng
+from . import Environment, Parsed, Verification, pack_items, refuse_unknown, unpack_items
 
 MODEL: Final = "all-MiniLM-L6-v2"
 DIMENSION: Final = 384

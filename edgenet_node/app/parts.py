@@ -1,0 +1,149 @@
+"""The parts list: everything in a node that decides."""
+
+from __future__ import annotations
+
+from ..effects import Part
+from ..identity.membership import MembershipCore
+from ..market.core import MarketCore
+from ..memory.holder import HolderCore
+from ..memory.inner import SearchOwn
+from ..memory.owner import IndexesCore
+from ..messages import market as market_messages
+from ..messages import memory as memory_messages
+from ..messages import network as network_messages
+from ..messages import tasks as task_messages
+from ..messages import trust as trust_messages
+from ..tasks.jobs import JobsCore
+from ..tasks.serving import OwnLoad, ServingCore
+from ..trust.core import TrustCore
+from ..wire import auction as auction_wire
+from ..wire import hello as hello_wire
+from ..wire import index as index_wire
+from ..wire import peers as peers_wire
+from ..wire import task as task_wire
+from .limits import (
+    Injected,
+    embedder,
+    index_settings,
+    jobs_settings,
+    market_settings,
+    membership_settings,
+    serving_settings,
+    trust_settings,
+)
+
+
+def parts(node: Injected) -> tuple[Part, ...]:
+    """Everything in this node that decides."""
+    own = node.identity.peer_id
+    return (
+        Part(
+            "membership",
+            lambda: MembershipCore(
+                node.identity,
+                membership_settings(node),
+                node.rng,
+                founds=node.founds,
+                pinned=node.config.network.swarm,
+            ),
+            accepts=(
+                hello_wire.Hello,
+                peers_wire.ListMembers,
+                peers_wire.Presence,
+                network_messages.GetSwarm,
+                network_messages.GetPeers,
+            ),
+            remote=(hello_wire.Hello, peers_wire.ListMembers, peers_wire.Presence),
+            hears=(
+                network_messages.PeerConnected,
+                network_messages.PeerDisconnected,
+                network_messages.Blame,
+                network_messages.LoadChanged,
+            ),
+        ),
+        Part(
+            "trust",
+            lambda: TrustCore(trust_settings(node.config)),
+            accepts=(trust_messages.Outcome, trust_messages.GetStandings),
+            hears=(network_messages.Blame,),
+        ),
+        Part(
+            "market",
+            lambda: MarketCore(market_settings(node.config), own, node.capabilities, node.workers, node.entropy),
+            accepts=(
+                market_messages.Acquire,
+                market_messages.UseLease,
+                market_messages.DropLease,
+                auction_wire.Announce,
+                auction_wire.Offer,
+                auction_wire.Release,
+            ),
+            remote=(auction_wire.Announce, auction_wire.Offer, auction_wire.Release),
+            hears=(
+                network_messages.PeerUp,
+                network_messages.PeerDown,
+                network_messages.PeerOffers,
+                network_messages.LoadChanged,
+                trust_messages.StandingChanged,
+            ),
+        ),
+        Part(
+            "jobs",
+            lambda: JobsCore(jobs_settings(node), node.registry, own, node.rng, node.entropy),
+            accepts=(
+                task_messages.Submit,
+                task_messages.GetTask,
+                task_messages.ListTasks,
+                task_messages.CancelTask,
+                task_messages.GetTaskEvents,
+                task_messages.GetTaskStats,
+            ),
+            hears=(network_messages.PeerUp, network_messages.PeerDown, trust_messages.StandingChanged),
+        ),
+        Part(
+            "serving",
+            lambda: ServingCore(serving_settings(node), node.registry, node.rng),
+            accepts=(
+                task_wire.Run,
+                task_wire.Stop,
+                market_messages.LeaseGranted,
+                market_messages.LeaseEnded,
+                task_messages.GetServingStats,
+                OwnLoad,
+            ),
+            remote=(task_wire.Run, task_wire.Stop),
+            hears=(network_messages.PeerDown,),
+        ),
+        Part(
+            "indexes",
+            lambda: IndexesCore(
+                index_settings(node.config), node.identity, embedder(node.registry), node.entropy, node.rng
+            ),
+            accepts=(
+                memory_messages.CreateIndex,
+                memory_messages.DeleteIndex,
+                memory_messages.ShareIndex,
+                memory_messages.ListIndexes,
+                memory_messages.GetIndex,
+                memory_messages.AddDocuments,
+                memory_messages.RemoveDocuments,
+                memory_messages.SearchIndex,
+                index_wire.GetManifest,
+                SearchOwn,
+            ),
+            remote=(index_wire.GetManifest,),
+            hears=(
+                network_messages.PeerUp,
+                network_messages.PeerDown,
+                network_messages.PeerOffers,
+                trust_messages.StandingChanged,
+            ),
+        ),
+        Part(
+            "holder",
+            lambda: HolderCore(index_settings(node.config), node.identity),
+            accepts=(index_wire.Hold, index_wire.Drop, index_wire.SearchSegments),
+            remote=(index_wire.Hold, index_wire.Drop, index_wire.SearchSegments),
+            hears=(network_messages.PeerUp,),
+        ),
+    )

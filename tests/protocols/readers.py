@@ -1,0 +1,253 @@
+"""How this implementation reads what a vector holds: one function for each context.
+
+Each takes the vector and returns `(value, bytes)`: what was read, as vectors write it, and what it encodes to again
+(None where there is no way back). It raises what the node would raise.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from edgenet_node.adapters.libp2p_network import frames
+from edgenet_node.crypto import fingerprints, session, signing
+from edgenet_node.crypto.fingerprints import Genesis
+from edgenet_node.effects import Now
+from edgenet_node.errors import EdgenetError, Malformed
+from edgenet_node.identity.keys import Identity
+from edgenet_node.identity.records import RecordBook
+from edgenet_node.memory import segment
+from edgenet_node.memory.grants import open_grant
+from edgenet_node.tasks.handlers import Environment, pack_items, unpack_items
+from edgenet_node.tasks.handlers.embedding import DIMENSION, EmbeddingHandler
+from edgenet_node.wire import registry
+from edgenet_node.wire.codec import decode, decode_canonical, encode
+from edgenet_node.wire.hello import RECORD_BYTES_MAX, PeerRecord, SignedRecord
+from edgenet_node.wire.index import GRANT_BYTES_MAX, IndexGrant, SignedGrant
+
+from .corpus import Vector, jsonable
+
+TABLE: Final = registry.WireTable()
+CALLS: Final = {call.name: call for call in registry.CALLS}
+SWARM: Final = "b0" * 21
+"""A topic needs one; the vectors that name a topic name theirs."""
+
+SIGNED: Final[dict[str, tuple[Any, int]]] = {
+    "PeerRecord": (PeerRecord, RECORD_BYTES_MAX),
+    "IndexGrant": (IndexGrant, GRANT_BYTES_MAX),
+}
+
+Read = tuple[Any, bytes | None]
+
+
+class Carried(EdgenetError):
+    """Holds the error that an answer or a frame was read as."""
+
+    def __init__(self, error: EdgenetError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+def builtins(value: Any) -> Any:
+    """A struct as plain values, bytes as bytes."""
+    return msgspec.to_builtins(value, builtin_types=(bytes,))
+
+
+def read_call(vector: Vector) -> Read:
+    query = TABLE.decode_call(CALLS[vector.tail].channel, vector.data)
+    return [vector.tail, jsonable(builtins(query))], TABLE.encode_call(query)
+
+
+def read_reply(vector: Vector) -> Read:
+    call = CALLS[vector.tail]
+    # The table asks the query for its type alone.
+    query = msgspec.convert(SAMPLES[vector.tail], call.query)
+    try:
+        value = TABLE.decode_reply(query, vector.data)
+    except EdgenetError as error:
+        if "raises" in vector.more:
+            raise Carried(error) from error
+        raise
+    return [0, jsonable(builtins(value))], TABLE.encode_reply(call.query, value)
+
+
+def read_gossip(vector: Vector) -> Read:
+    name, _, version = vector.tail.partition("/")
+    topic = vector.more.get("topic", registry.protocol_id(SWARM, name, int(version)))
+    body = TABLE.decode_gossip(topic, vector.data)
+    found, data = TABLE.encode_gossip(body, topic.split("/")[2])
+    assert found == topic
+    return jsonable(builtins(body)), data
+
+
+def read_signed(vector: Vector) -> Read:
+    kind, bytes_max = SIGNED[vector.tail]
+    value = decode_canonical(vector.data, kind, bytes_max=bytes_max)
+    return jsonable(builtins(value)), encode(value)
+
+
+def read_record(vector: Vector) -> Read:
+    signed = decode(vector.data, SignedRecord, bytes_max=16 * 1024)
+    entry = RecordBook(8).take(signed, vector.more["swarm"])
+    if entry is None:
+        raise Malformed("not believed")
+    if "peer" in vector.more:
+        assert entry.peer == vector.more["peer"]
+    return jsonable(builtins(signed)), encode(signed)
+
+
+def read_grant(vector: Vector) -> Read:
+    signed = decode(vector.data, SignedGrant, bytes_max=64 * 1024)
+    open_grant(signed, vector.more["swarm"])
+    return jsonable(builtins(signed)), encode(signed)
+
+
+def read_frames(vector: Vector) -> Read:
+    decoder = frames.FrameDecoder(registry.FRAME_BYTES_MAX)
+    decoder.feed(vector.data)
+    found = []
+    while frame := decoder.next():
+        found.append(frame)
+    again = b"".join(frames.encode(frame.kind, frame.id, frame.payload) for frame in found)
+    rest = vector.more.get("rest", 0)
+    assert len(again) + rest == len(vector.data)
+    return [[frame.kind, frame.id, frame.payload.hex()] for frame in found], again + vector.data[len(again) :]
+
+
+def read_error_frame(vector: Vector) -> Read:
+    error = frames.decode_error(vector.data, "peer")
+    if vector.error:
+        raise error
+    assert error.retry_after_s == vector.more["retry_after_s"]
+    raise Carried(error)
+
+
+def read_items(vector: Vector) -> Read:
+    items = unpack_items(vector.data, vector.more["items"])
+    return jsonable(items), pack_items(items)
+
+
+def read_embeddings(vector: Vector) -> Read:
+    count = vector.more["items"]
+    EmbeddingHandler(Environment(Path("unused"))).check_output(b"", vector.data, count)
+    _, found, dimension, flags = struct.unpack_from("<4sIII", vector.data)
+    pieces = struct.unpack_from(f"<{count}H", vector.data, 16 + 4 * DIMENSION * count)
+    return {"count": found, "dimension": dimension, "flags": flags, "pieces": list(pieces)}, None
+
+
+def read_segment(vector: Vector) -> Read:
+    found = segment.parse(vector.data)
+    documents = [found.document(row) for row in range(found.header.rows)]
+    value = {
+        "header": jsonable(builtins(found.header)),
+        "ids": [one.id for one in documents],
+        "texts": [one.text for one in documents],
+        "metadata": [one.metadata for one in documents],
+    }
+    again = segment.build(found.vectors.copy(), documents, model=found.header.model, salt=found.header.salt)
+    return value, again
+
+
+def read_names(vector: Vector) -> Read:
+    public = vector.data
+    peer = fingerprints.peer_id(public)
+    value = {"peer_id": peer, "pi_key": fingerprints.pi_key(public).hex(), "short_id": fingerprints.short_id(public)}
+    return value, fingerprints.public_from_peer_id(peer)
+
+
+def read_peer_id(vector: Vector) -> Read:
+    return fingerprints.public_from_peer_id(vector.data.decode()).hex(), None
+
+
+def read_signature(vector: Vector) -> Read:
+    public, signature = bytes.fromhex(vector.more["public"]), bytes.fromhex(vector.more["signature"])
+    domain = vector.more["domain"].encode()
+    if not signing.verify(public, domain, vector.data, signature):
+        raise Malformed("a signature that does not verify")
+    return {"signed": signing.framed(domain, vector.data).hex()}, None
+
+
+def read_genesis(vector: Vector) -> Read:
+    record = Genesis.from_bytes(vector.data)
+    return jsonable(builtins(record)) | {"name": record.name}, record.to_bytes()
+
+
+def read_session_offer(vector: Vector) -> Read:
+    """`value` holds the answer, which follows from the responder's key and entropy."""
+    now = Now(0.0, vector.more["now_ms"] / 1000)
+    peer = bytes.fromhex(vector.more["sender"])
+    _, answer = session.accept(_identity(vector, "receiver"), peer, vector.data, _entropy(vector), now)
+    return {"answer": answer.hex()}, None
+
+
+def read_session_answer(vector: Vector) -> Read:
+    now = Now(0.0, vector.more["now_ms"] / 1000)
+    peer = bytes.fromhex(vector.more["receiver"])
+    pending, offer = session.offer(_identity(vector, "sender"), peer, _entropy(vector), now)
+    pending.complete(vector.data, now)
+    return {"offer": offer.hex()}, None
+
+
+def _entropy(vector: Vector) -> bytes:
+    return bytes.fromhex(vector.more["entropy"])
+
+
+def _identity(vector: Vector, role: str) -> Identity:
+    """The vectors' keys have seeds of equal bytes."""
+    public = bytes.fromhex(vector.more[role])
+    return next(one for one in (Identity(bytes([n]) * 32) for n in (1, 2, 3)) if one.public == public)
+
+
+READERS: Final[dict[str, Callable[[Vector], Read]]] = {
+    "call": read_call,
+    "reply": read_reply,
+    "gossip": read_gossip,
+    "signed": read_signed,
+    "record": read_record,
+    "grant": read_grant,
+    "frames": read_frames,
+    "error-frame": read_error_frame,
+    "items": read_items,
+    "embedding-output": read_embeddings,
+    "segment": read_segment,
+    "names": read_names,
+    "peer-id": read_peer_id,
+    "signature": read_signature,
+    "genesis": read_genesis,
+    "session-offer": read_session_offer,
+    "session-answer": read_session_answer,
+}
+
+MESSAGEPACK: Final = frozenset({"call", "reply", "gossip", "signed", "record", "grant", "error-frame", "items"})
+"""Contexts whose bytes are one MessagePack value, which the plain msgpack package reads too."""
+
+TRANSFERS: Final = frozenset({"serve", "fetch"})
+"""Contexts that need a stream: `test_blob`."""
+
+SAMPLES: Final[dict[str, dict[str, Any]]] = {
+    "hello/1": {"swarm": "", "version": ""},
+    "peers.list/1": {},
+    "auction.offer/1": {
+        "auction": bytes(16), "lease": bytes(16), "price": 0, "units": 0, "expires_s": 0.0, "workers": 0, "load": 0,
+    },
+    "auction.release/1": {"lease": bytes(16)},
+    "task.run/1": {
+        "lease": bytes(16), "task": "t", "chunk": 0, "kind": "k", "spec": b"", "input": b"", "items": 1, "units": 0,
+        "timeout_s": 1.0,
+    },
+    "task.stop/1": {"task": "t", "chunk": 0},
+    "index.hold/1": {
+        "grant": {"body": b"", "signature": bytes(64)}, "digest": "0" * 64, "size": 0, "rows": 0, "version": 0,
+        "deleted": [], "source": "1" * 46,
+    },
+    "index.drop/1": {"grant": {"body": b"", "signature": bytes(64)}, "digests": []},
+    "index.search/1": {
+        "owner": bytes(32), "name": "n", "segments": [], "vector": bytes(4), "k": 1, "where": {},
+    },
+    "index.manifest/1": {"name": "n"},
+}  # fmt: skip
+"""A query of each call, to read its answers with."""
