@@ -4,9 +4,9 @@ OpenBLAS reads its environment once, when the library is loaded, so the daemon a
 first statement. This module therefore imports neither numpy nor anything that does.
 
 Two facts drive it. A worker process owns one core, and two workers with two BLAS threads each lose up to 100x on small
-products, so every BLAS gets one thread, and the tokeniser too. The OpenBLAS in the numpy wheels takes CPUs that it does not know for a
-Haswell and then uses half of their vector width, so where the four AVX-512 families that its SkylakeX kernels need are
-there, that core type is named explicitly.
+products, so every BLAS gets one thread, and so does the tokeniser. The OpenBLAS in the numpy wheels takes CPUs that it
+does not know for a Haswell and then uses half of their vector width, so where the four AVX-512 families that its
+SkylakeX kernels need are there, that core type is named explicitly.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """From the published tensors of all-MiniLM-L6-v2 to the arrays that `transformer` reads: arrays in, arrays out.
 
 Folding is done once, in float64: softmax's scale goes into the queries, the value bias through the output projection,
- GELU's scales into the weights around it, the only token type into the positions. The key bias is
-dropped: it adds the same number to all scores of a query.
+GELU's scales into the weights around it, the only token type into the positions. The key bias is dropped: it adds the
+same number to all scores of a query.
 """
 
 from __future__ import annotations

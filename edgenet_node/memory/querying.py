@@ -233,7 +233,7 @@ class Querying:
             SegmentInfo(
                 digest=segment.digest,
                 size=segment.size,
-                rows=segment.rows,
+                rows=segment.living,
                 version=segment.version,
                 holders=self._placement.searchable(index, segment, now.mono)[:HOLDERS_MAX],
             )

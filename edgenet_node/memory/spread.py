@@ -15,6 +15,9 @@ from msgspec import Struct
 
 _MASK = 2**64 - 1
 
+MOVES_MAX = 16
+"""Improvements of one assignment: enough for a few segments a node, and a bound on the time of a step."""
+
 
 class Placing(Struct, frozen=True):
     """A segment to place. `holders` have it now and may keep it."""
@@ -66,18 +69,69 @@ def assign(
     """Share out a search: `rows` by segment, nodes able to search each, to segments by node.
 
     Largest segments first, each to the able node with the fewest rows so far (longest processing time first, Graham
-    1969), the cheaper one among equals. Segments that nobody can search are left out.
+    1969), the cheaper one among equals; then up to `MOVES_MAX` chains of moves away from the node with the most rows.
+    Segments that nobody can search are left out.
     """
-    shares: dict[str, list[str]] = {}
-    load: dict[str, int] = {}
-    # Segments with few candidates first among equals: they have no choice.
+    taken: dict[str, str] = {}
+    load: dict[str, int] = {node: 0 for able in candidates.values() for node in able}
     for digest in sorted(rows, key=lambda one: (-rows[one], len(candidates.get(one, ())), one)):
         able = candidates.get(digest, ())
         if able:
-            node = min(able, key=lambda one: (load.get(one, 0), *cost(one), one))
-            shares.setdefault(node, []).append(digest)
-            load[node] = load.get(node, 0) + rows[digest]
+            node = min(able, key=lambda one: (load[one], *cost(one), one))
+            taken[digest] = node
+            load[node] += rows[digest]
+    for _ in range(MOVES_MAX):
+        if not _relieve(rows, candidates, taken, load):
+            break
+    shares: dict[str, list[str]] = {}
+    for digest, node in taken.items():
+        shares.setdefault(node, []).append(digest)
     return shares
+
+
+def _relieve(
+    rows: Mapping[str, int], candidates: Mapping[str, Sequence[str]], taken: dict[str, str], load: dict[str, int]
+) -> bool:
+    """Hand one segment from the fullest node to another, which may hand one on in turn, until a node is reached that
+    stays below the fullest. Breadth first over the nodes, so the chain is the shortest."""
+    if not load:
+        return False
+    fullest = max(load, key=lambda node: (load[node], node))
+    by_node: dict[str, list[str]] = {}
+    for digest, node in taken.items():
+        by_node.setdefault(node, []).append(digest)
+    came: dict[str, tuple[str, str]] = {}
+    queue = [fullest]
+    for node in queue:
+        gained = rows[came[node][1]] if node in came else 0
+        for digest in by_node.get(node, ()):
+            if node != fullest and load[node] + gained - rows[digest] >= load[fullest]:
+                continue
+            for able in candidates[digest]:
+                if able in came or able == fullest:
+                    continue
+                came[able] = node, digest
+                if load[able] + rows[digest] < load[fullest]:
+                    _move(able, came, fullest, rows, taken, load)
+                    return True
+                queue.append(able)
+    return False
+
+
+def _move(
+    node: str,
+    came: Mapping[str, tuple[str, str]],
+    fullest: str,
+    rows: Mapping[str, int],
+    taken: dict[str, str],
+    load: dict[str, int],
+) -> None:
+    while node != fullest:
+        before, digest = came[node]
+        taken[digest] = node
+        load[node] += rows[digest]
+        load[before] -= rows[digest]
+        node = before
 
 
 def pick(index: str, peers: Sequence[str], peers_max: int) -> list[str]:

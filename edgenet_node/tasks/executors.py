@@ -17,6 +17,9 @@ PEERS_MAX = 4096
 SPEED_WEIGHT = 0.4
 """Of the newest measurement in the moving average of seconds per item."""
 
+SECONDS_MIN = 1e-6
+"""Of one item, as clocks are coarse: zero means unknown."""
+
 
 @dataclass(slots=True, eq=False)
 class Held:
@@ -103,7 +106,7 @@ class Executors:
         if own:
             return own
         standing = self.standing(kind, peer)
-        return standing.seconds_per_item if standing is not None else 0.0
+        return max(SECONDS_MIN, standing.seconds_per_item) if standing and standing.seconds_per_item > 0.0 else 0.0
 
     def workers(self, kind: str, peer: str) -> int:
         if peer == self.node:
@@ -139,7 +142,7 @@ class Executors:
     def _learn(self, key: Key, seconds: float) -> None:
         old = self._speeds.pop(key, 0.0)
         _bound(self._speeds)
-        self._speeds[key] = old + SPEED_WEIGHT * (seconds - old) if old else max(seconds, 1e-6)
+        self._speeds[key] = max(SECONDS_MIN, old + SPEED_WEIGHT * (seconds - old) if old else seconds)
 
 
 def _bound(table: dict[Key, tuple[Standing, float]] | dict[Key, float]) -> None:

@@ -252,7 +252,7 @@ class JobsCore:
                     desk.poll_over(task, reply_to)
                 case ("deadline", str(task)):
                     if (job := desk.jobs.get(task)) is not None:
-                        self._finish(job, "timed_out", job.reason or f"{job.done} of {len(job.items)} items were done")
+                        self._finish(job, "timed_out", _unfinished(job))
                 case ("seek", str(task)):
                     if (job := desk.jobs.get(task)) is not None and job.hungry:
                         self._seeker.seek(job)
@@ -411,12 +411,13 @@ class JobsCore:
         return None
 
     def _stats(self) -> TaskStats:
-        states = dict(self._ended)
         running = sum(1 for job in self._desk.jobs.values() if job.attempts or job.checks)
         waiting = len(self._desk.jobs) - running
-        for name, count in (("running", running), ("queued", waiting)):
-            if count:
-                states[name] = count
+        states = {
+            **self._ended,
+            **({"running": running} if running else {}),
+            **({"queued": waiting} if waiting else {}),
+        }
         return TaskStats(states, running, waiting, 0, 0, 0)
 
 
@@ -432,3 +433,8 @@ def _ended_view(saved: journal.Saved) -> TaskView:
         request.task, request.kind, row.state, request.created_wall, row.finished_wall, request.deadline_wall,
         request.items, done, request.units, row.price, dict(counts), verified, row.reason, saved.log.seq,
     )  # fmt: skip
+
+
+def _unfinished(job: Job) -> str:
+    done = f"{job.done} of {len(job.items)} items were done in time"
+    return f"{done}; {job.reason}" if job.reason else done

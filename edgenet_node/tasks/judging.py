@@ -101,6 +101,7 @@ class Judge:
     def _accept(self, job: Job, segment: Segment) -> Ending | None:
         job.segments[segment.start] = segment
         job.done += segment.items
+        job.reason = job.said = ""
         if job.request.durable:
             self._desk.out.append(journal.done_row(job, segment))
         if job.complete:
@@ -321,6 +322,7 @@ class Judge:
             # This node computes no more for the job: the check goes to a peer, or is waived.
             job.local_broken = f"cannot compute it: {why[:120]}"
         items = self._loose(job, attempt, failed)
+        job.reason = f"{attempt.peer[-8:]}: {why[:200]}"
         self._desk.emit(job, "lost", {"peer": attempt.peer, "items": items, "why": why[:200]})
         if items:
             self._desk.emit(job, "redone", {"items": items, "peer": attempt.peer, "why": why[:200]})

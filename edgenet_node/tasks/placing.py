@@ -95,7 +95,6 @@ class Placer:
         return own / max(total, own)
 
     def _used(self, job: Job, peer: str) -> None:
-        job.reason = ""
         if peer != self._desk.node:
             job.contributors.add(peer)
             if peer not in job.leased:
@@ -123,7 +122,7 @@ class Placer:
         """Who gives the next opinion: this node if it has the model; else another executor, proven ones before
         newcomers, drawn at random so that nobody can choose who checks it. Empty: nobody is free."""
         desk = self._desk
-        if not desk.unavailable(job) and desk.settings.workers > 0 and desk.node not in check.tried:
+        if not desk.unavailable(job) and desk.settings.workers > 0:
             if desk.local_flying(checks=True) < desk.settings.workers and not job.paused(desk.node, desk.now.mono):
                 return desk.node
             return ""
@@ -142,18 +141,29 @@ class Placer:
         return [peer for peer in self._seeker.lessors(job) if peer not in involved]
 
     def unverifiable(self, job: Job) -> list[Check]:
-        """First checks that nobody can do: this node lacks the model, and a search since found nobody else."""
+        """First checks that nobody can do: this node lacks the model, and a search since found nobody else. A dispute
+        that nobody can decide waits instead, and says so."""
         desk = self._desk
-        can = not desk.unavailable(job) and desk.settings.workers > 0
+        if not desk.unavailable(job) and desk.settings.workers > 0:
+            return []
         found = []
         for check in job.checks.values():
-            if check.attempt == 0 and not check.second and (not can or desk.node in check.tried):
-                alone = bool(job.request.only) and set(job.request.only) <= {check.segment.peer, *job.excluded}
-                if not self.opinions(job, check) and (alone or job.searches > check.searches):
-                    found.append(check)
-                elif job.searches == check.searches:
-                    self._seeker.seek(job)
+            if check.attempt or self.opinions(job, check):
+                continue
+            alone = bool(job.request.only) and set(job.request.only) <= {check.segment.peer, *job.excluded}
+            if check.second:
+                self._say_undecided(job, check)
+            elif alone or job.searches > check.searches:
+                found.append(check)
+            else:
+                self._seeker.seek(job)
         return found
+
+    def _say_undecided(self, job: Job, check: Check) -> None:
+        first, second = sorted((check.segment.peer[-8:], check.second[-8:]))
+        reason = f"{first} and {second} disagree, and nobody is here for a third opinion"
+        if not job.attempts:
+            self._seeker.waits(job, reason, {"items": len(check.disputed)})
 
     # -- stragglers
 

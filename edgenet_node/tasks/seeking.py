@@ -6,6 +6,8 @@ question costs microseconds, and work for a peer that is to be avoided costs mor
 
 from __future__ import annotations
 
+from typing import Any
+
 from msgspec import Struct
 
 from ..effects import Ask, Done
@@ -144,11 +146,15 @@ class Seeker:
         local = self._local_objection(job)
         others = "; ".join(why) or ("no other member of the swarm is known" if job.remote else "it is to run here")
         reason = f"no executor: {others}; this node: {local}"
-        if reason != job.reason:
-            job.reason = reason
-            listed = [{"peer": one.peer, "reason": one.reason} for one in declined[:DECLINED_MAX]]
-            data = {"reason": reason, "declined": listed, "deadline_wall": job.request.deadline_wall}
-            self._desk.emit(job, "waiting", data)
+        listed = [{"peer": one.peer, "reason": one.reason} for one in declined[:DECLINED_MAX]]
+        self.waits(job, reason, {"declined": listed})
+
+    def waits(self, job: Job, reason: str, data: dict[str, Any]) -> None:
+        """Nothing moves, and why: shown in the task, an event when it is news."""
+        job.reason = reason
+        if reason != job.said:
+            job.said = reason
+            self._desk.emit(job, "waiting", {"reason": reason, **data, "deadline_wall": job.request.deadline_wall})
 
     # -- standings
 
@@ -187,10 +193,14 @@ class Seeker:
             return "not among the chosen peers"
         if desk.settings.workers == 0:
             return "no workers"
-        # Without a share of its own the node still takes what nobody else was found for.
-        if desk.settings.self_share > 0.0 or (job.searches > 0 and not job.leased - job.excluded.keys()):
+        if desk.settings.self_share > 0.0 or (job.searches > 0 and self._deserted(job)):
             return ""
         return "leaves work to others (self_share is 0)"
+
+    def _deserted(self, job: Job) -> bool:
+        """Every executor that was found is out, or failed last: even a node without a share of its own takes over."""
+        now = self._desk.now.mono
+        return all(peer in job.excluded or job.paused(peer, now) for peer in job.leased)
 
     def local_slots(self) -> int:
         settings = self._desk.settings

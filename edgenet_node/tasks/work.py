@@ -138,6 +138,7 @@ class Job:
         self.waiters: list[int] = []
         self.leased: frozenset[str] = frozenset()
         self.reason = ""
+        self.said = ""
         self.searches = 0
         self.seek_pause = 0.0
         self.local_broken = ""

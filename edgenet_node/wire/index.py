@@ -58,6 +58,7 @@ GRANT_BYTES_MAX = 32 * 1024
 """An encoded grant with the most readers has about 17 kB."""
 
 Metadata = Annotated[dict[MetadataKey, MetadataValue], Meta(max_length=METADATA_MAX)]
+Filter = Annotated[dict[MetadataKey, MetadataValue], Meta(max_length=FILTER_MAX)]
 Rows = Annotated[list[Annotated[int, Meta(ge=0, lt=ROWS_MAX)]], Meta(max_length=ROWS_MAX)]
 """Row numbers within a segment."""
 
@@ -141,7 +142,7 @@ class SearchSegments(Wire, Query[Hits], frozen=True):
     segments: Annotated[list[SegmentAt], Meta(max_length=SEGMENTS_MAX)]
     vector: Annotated[bytes, Meta(min_length=4, max_length=4 * DIMENSION_MAX)]
     k: Annotated[int, Meta(ge=1, le=HITS_MAX)]
-    where: Annotated[Metadata, Meta(max_length=FILTER_MAX)]
+    where: Filter
 
 
 class SegmentInfo(Wire, frozen=True):

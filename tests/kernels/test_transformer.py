@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 
 from edgenet_node.kernels import reference, transformer
 from edgenet_node.kernels.encoder_fold import assemble, fold, published_shapes
-from edgenet_node.kernels.transformer import HIDDEN, WIDTH, Group, Workspace
+from edgenet_node.kernels.transformer import WIDTH, EncoderWeights, Group, Workspace
 
 Array = npt.NDArray[np.float32]
 
@@ -42,9 +44,10 @@ def test_layer_norm(rows: int, seed: int, scale: float, offset: float) -> None:
     np.testing.assert_allclose(x, wanted, atol=2e-5)
 
 
-def random_tensors(seed: int, gain: float) -> dict[str, Array]:
+@functools.cache
+def random_tensors(gain: float) -> dict[str, Array]:
     """Published tensors of the right shapes with a vocabulary of 50; `gain` scales queries and keys."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(1)
     tensors = {}
     for name, shape in published_shapes(vocabulary=50).items():
         scale = gain if ".query.weight" in name or ".key.weight" in name else 1.0
@@ -53,44 +56,64 @@ def random_tensors(seed: int, gain: float) -> dict[str, Array]:
     return tensors
 
 
-@settings(max_examples=8, deadline=None)
-@given(lengths=st.lists(st.integers(1, 40), min_size=1, max_size=6), seed=st.integers(0, 2**32 - 1))
-def test_forward_of_any_packing_is_the_reference_per_sequence(lengths: list[int], seed: int) -> None:
-    tensors = random_tensors(1, gain=1.0)
-    check_forward(tensors, sorted(lengths), seed, tolerance=2e-5)
-
-
-@pytest.mark.parametrize("lengths", [[256], [1] * 300, [60] * 40, [3, 3, 200, 256]])
-def test_forward_across_blocks_and_steps(lengths: list[int]) -> None:
-    check_forward(random_tensors(2, gain=1.0), lengths, 5, tolerance=2e-5, look_at=4)
-
-
-def test_scores_beyond_the_range_of_exp_take_the_row_maximum() -> None:
-    check_forward(random_tensors(3, gain=20.0), [5, 5, 17], 9, tolerance=2e-2)
+@functools.cache
+def random_weights(gain: float) -> EncoderWeights:
+    return assemble(fold(random_tensors(gain)))
 
 
 def check_forward(
-    tensors: dict[str, Array], lengths: list[int], seed: int, *, tolerance: float, look_at: int = 1000
+    lengths: list[int], seed: int, *, tolerance: float = 2e-5, gain: float = 1.0, samples: int = 4
 ) -> None:
+    """The fast pass over all sequences packed together, against the reference of some of them, one at a time."""
     ids = np.random.default_rng(seed).integers(0, 50, sum(lengths)).astype(np.int32)
     groups, row = [], 0
     for length in dict.fromkeys(lengths):
         groups.append(Group(start=row, count=lengths.count(length), length=length))
         row += length * lengths.count(length)
-    got = transformer.forward(assemble(fold(tensors)), ids, groups, Workspace())
+    got = transformer.forward(random_weights(gain), ids, groups, Workspace())
     assert got.shape == (len(lengths), WIDTH)
     ends = np.cumsum(lengths)
-    for i in range(0, len(lengths), max(1, len(lengths) // look_at)):
-        wanted = reference.encode(tensors, ids[ends[i] - lengths[i] : ends[i]].tolist())
+    for i in range(0, len(lengths), -(-len(lengths) // samples)):
+        wanted = reference.encode(random_tensors(gain), ids[ends[i] - lengths[i] : ends[i]].tolist())
         np.testing.assert_allclose(got[i], wanted, atol=tolerance)
 
 
+@settings(max_examples=6, deadline=None)
+@given(lengths=st.lists(st.integers(1, 40), min_size=1, max_size=6), seed=st.integers(0, 2**32 - 1))
+def test_forward_of_any_packing_is_the_reference_per_sequence(lengths: list[int], seed: int) -> None:
+    check_forward(sorted(lengths), seed)
+
+
+@pytest.mark.parametrize("lengths", [[256], [1] * 300, [60] * 40, [3, 3, 200, 256], [4], [9], [16], [17]])
+def test_forward_across_blocks_steps_and_tiles(lengths: list[int]) -> None:
+    check_forward(lengths, 5, samples=2)
+
+
+def test_scores_beyond_the_range_of_exp_take_the_row_maximum() -> None:
+    check_forward([5, 5, 17], 9, gain=20.0, tolerance=2e-2)
+
+
+@given(
+    rows=st.integers(1, 40),
+    seed=st.integers(0, 2**32 - 1),
+    shape=st.sampled_from([(384, 768), (384, 384), (1536, 384)]),
+)
+def test_products_by_tiles_are_whole_products(rows: int, seed: int, shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(seed)
+    depth, width = shape
+    x, weights = rng.standard_normal((rows, depth), np.float32), rng.standard_normal((depth, width), np.float32)
+    wanted = x.astype(np.float64) @ weights.astype(np.float64)
+    out, turned = np.empty((rows, width), np.float32), np.empty((width, rows), np.float32)
+    transformer.product(x, weights, out)
+    transformer.product_transposed(np.ascontiguousarray(weights.T), x, turned)
+    np.testing.assert_allclose(out, wanted, atol=2e-4)
+    np.testing.assert_allclose(turned.T, wanted, atol=2e-4)
+
+
 def test_a_workspace_that_was_larger_before_changes_nothing() -> None:
-    weights = assemble(fold(random_tensors(4, gain=1.0)))
-    ids = np.arange(12, dtype=np.int32)
-    used, groups = Workspace(), [Group(0, 2, 6)]
-    transformer.forward(weights, np.zeros(600, np.int32), [Group(0, 3, 200)], used)
+    ids, groups, used = np.arange(12, dtype=np.int32), [Group(0, 2, 6)], Workspace()
+    transformer.forward(random_weights(1.0), np.zeros(600, np.int32), [Group(0, 3, 200)], used)
     np.testing.assert_array_equal(
-        transformer.forward(weights, ids, groups, used), transformer.forward(weights, ids, groups, Workspace())
+        transformer.forward(random_weights(1.0), ids, groups, used),
+        transformer.forward(random_weights(1.0), ids, groups, Workspace()),
     )
-    assert HIDDEN == 4 * WIDTH

@@ -127,6 +127,7 @@ class Node:
                 world.introduce(self, other)
 
     def crash(self) -> None:
+        self.incarnation += 1
         self.parts, self.operations, self.pins = {}, {}, {}
         self.context = PlainContext()
         for other in self.world.nodes:
@@ -346,19 +347,23 @@ class World:
                 del node.operations[key]
                 node.step(name, Envelope(Done(effect.tag, value, error)))
 
+        def here(work: Callable[[], Any], most_s: float = 0.02) -> None:
+            """What this incarnation does itself dies with it."""
+            self.later(lambda: self.local(work, complete) if node.incarnation == incarnation else None, most_s)
+
         self.at(self.now.mono + effect.timeout_s, lambda: complete(None, TimedOut("deadline")))
         match effect:
             case Ask(query=SearchOwn()):
                 self.request(node, effect.query, on_reply=complete)
             case Ask():
-                self.later(lambda: self.local(lambda: node.serve(effect.query), complete))
+                here(lambda: node.serve(effect.query))
             case Compute():
-                self.later(lambda: self.local(lambda: node.compute(effect.fn, effect.args), complete), 0.005)
+                here(lambda: node.compute(effect.fn, effect.args), 0.005)
             case Call():
                 self.calls.append((node.peer, effect.peer, effect.query))
                 self.call(node, effect, complete)
             case Transfer():
-                self.later(lambda: self.local(lambda: self.transfer(node, effect), complete), 0.2)
+                here(lambda: self.transfer(node, effect), 0.2)
 
     def local(self, work: Callable[[], Any], complete: OnReply) -> None:
         try:
