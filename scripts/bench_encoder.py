@@ -71,7 +71,7 @@ def serve(side: str, model_folder: str) -> None:
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # libraries that print must not disturb the replies
     encode = our_side() if side == "ours" else peer_side(model_folder)
-    print(json.dumps({"ready": True}), file=replies, flush=True)
+    print(json.dumps({"core": os.environ.get("OPENBLAS_CORETYPE", "its own choice")}), file=replies, flush=True)
     for line in sys.stdin:
         texts = json.loads(line)
         start = time.process_time()
@@ -96,7 +96,9 @@ class Side:
         except OSError as error:
             self.alive, self.why = False, str(error)
             return
-        self.alive = bool(self._line())
+        ready = self._line()
+        self.alive = bool(ready)
+        self.core = str(json.loads(ready)["core"]) if ready else ""
         if not self.alive:
             self.errors.seek(0)
             self.why = (self.errors.read().strip().splitlines() or ["no reply"])[-1]
@@ -160,7 +162,9 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     if not ours.alive:
         raise SystemExit(f"our encoder does not start: {ours.why}")
     rng = random.Random(20)
-    figures: dict[str, Any] = {} if peer.alive else {"peer_missing": f"sentence-transformers: {peer.why}"}
+    figures: dict[str, Any] = {"openblas_core": ours.core}
+    if not peer.alive:
+        figures["peer_missing"] = f"sentence-transformers: {peer.why}"
     for name, (low, high) in WORKLOADS.items():
         figures[name] = measure(ours, peer if peer.alive else None, prose(rng, BATCH, low, high), args.rounds)
     figures["one_short_text"] = measure(ours, peer if peer.alive else None, [SHORT_TEXT], 5 * args.rounds)
@@ -177,6 +181,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
 def show(figures: dict[str, Any]) -> None:
     if "peer_missing" in figures:
         print(f"peer not measured: {figures['peer_missing']}")
+    print(f"OpenBLAS core: {figures['openblas_core']} (set OPENBLAS_CORETYPE to choose another)")
     print(f"{'encoder, one thread each':28}{'ours/s':>9}{'torch/s':>9}{'ratio':>7}{'max diff':>10}")
     for name in KERNEL_ROWS["encoder.minilm_l6/1"]:
         row = figures[name]

@@ -3,9 +3,9 @@
 
     python scripts/bench_network.py [--mib N] [--rounds N] [--quick] [--json]
 
-Two processes on loopback. Figures of calls: round trip of one call after the other (p50, p99), and calls a second with 64
-in flight. Bulk: `fetch` of an artifact (both stores in memory, the SHA-256 of the whole verified) and a bare py-libp2p
-0.8.1 stream, Noise and Yamux as well, take turns; medians, and the median of the rounds' ratios.
+Two processes on loopback. Figures of calls: round trip of one call after the other (p50, p99), and calls a second
+with 64 in flight. Bulk: `fetch` of an artifact (both stores in memory, the SHA-256 of the whole verified) and a bare
+py-libp2p 0.8.1 stream, Noise and Yamux as well, take turns; medians, and the median of the rounds' ratios.
 """
 
 from __future__ import annotations
@@ -26,8 +26,7 @@ from typing import Any, Final
 import structlog
 import trio
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from libp2p import new_host
 from libp2p.crypto.ed25519 import create_new_key_pair
@@ -38,7 +37,7 @@ from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
 from libp2p.security.noise.transport import Transport as Noise
 from multiaddr import Multiaddr
 
-from edgenet_node.adapters.libp2p_network import Libp2pNetwork, NetworkSettings
+from edgenet_node.adapters.libp2p_network import Libp2pNetwork, NetworkSettings, host
 from edgenet_node.effects import Now
 from edgenet_node.errors import Malformed, NotFound
 from edgenet_node.ports.network import Channel, Verdict
@@ -50,6 +49,7 @@ LOOPBACK: Final = "/ip4/127.0.0.1/tcp/0"
 CALL_BYTES: Final = 200
 IN_FLIGHT: Final = 64
 TIMEOUT_S: Final = 120.0
+OUR_SEED: Final = 1
 BULK_RATIO_MIN: Final = 0.8
 
 
@@ -108,8 +108,11 @@ class _Store:
 
 
 class _Listener:
+    def __init__(self) -> None:
+        self.met = trio.Event()
+
     def on_connected(self, peer: str, outbound: bool) -> None:
-        return None
+        self.met.set()
 
     def on_disconnected(self, peer: str) -> None:
         return None
@@ -129,15 +132,18 @@ class _Side:
 
     def __init__(self, number: int) -> None:
         self.store = _Store()
+        self.listener = _Listener()
         seed = bytes([number]) * 32
         network_settings = NetworkSettings(listen=(LOOPBACK,))
-        self.network = Libp2pNetwork(
-            seed, network_settings, _Listener(), self.store, _Clock(), random.Random(number)
-        )
+        self.network = Libp2pNetwork(seed, network_settings, self.listener, self.store, _Clock(), random.Random(number))
         self.network.set_swarm(SWARM)
         keys = create_new_key_pair(bytes([number + 1]) * 32)
         noise = Noise(keys, noise_privkey=create_noise_key_pair().private_key)
         self.bare = new_host(key_pair=keys, sec_opt={NOISE: noise})
+
+    @staticmethod
+    def peer_id(number: int) -> str:
+        return host.peer_id(bytes([number]) * 32)
 
     async def start(self, stack: AsyncExitStack) -> None:
         nursery = await stack.enter_async_context(trio.open_nursery())
@@ -169,6 +175,7 @@ async def _serve(mib: int, peer: str) -> None:
         }
         print(json.dumps(where), flush=True)
         await trio.to_thread.run_sync(sys.stdin.read)
+        await side.network.close()
 
 
 async def _calls(network: Libp2pNetwork, peer: str, samples: int) -> dict[str, float]:
@@ -197,8 +204,8 @@ async def _calls(network: Libp2pNetwork, peer: str, samples: int) -> dict[str, f
     }
 
 
-async def _bare_bulk(host: Any, peer: Any, size: int) -> float:
-    stream = await host.new_stream(peer, [BARE])
+async def _bare_bulk(bare: Any, peer: Any, size: int) -> float:
+    stream = await bare.new_stream(peer, [BARE])
     began = time.perf_counter()
     await stream.write(b"x")
     left = size
@@ -215,40 +222,31 @@ async def _our_bulk(network: Libp2pNetwork, peer: str, digest: str) -> float:
     return size / (time.perf_counter() - began) / 1e6
 
 
-async def _measure(mib: int, rounds: int, samples: int) -> dict[str, Any]:
-    side = _Side(1)
-    command = [sys.executable, __file__, "--serve", side.network.peer_id, "--mib", str(mib)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
-        try:
-            where = json.loads(await trio.to_thread.run_sync(other.stdout.readline))  # type: ignore[union-attr]
-            async with AsyncExitStack() as stack:
-                await side.start(stack)
-                side.network.learn(where["peer"], where["addresses"], keep=True)
-                while not side.network.connections():
-                    await trio.sleep(0.01)
-                info = info_from_p2p_addr(Multiaddr(where["bare"]))
-                await side.bare.connect(info)
-                figures: dict[str, Any] = await _calls(side.network, where["peer"], samples)
-                ours, bare = [], []
-                for turn in range(rounds):
-                    for first in (turn % 2, 1 - turn % 2):
-                        if first:
-                            ours.append(await _our_bulk(side.network, where["peer"], where["digest"]))
-                        else:
-                            bare.append(await _bare_bulk(side.bare, info.peer_id, mib << 20))
-                ratio = statistics.median(a / b for a, b in zip(ours, bare, strict=True))
-                figures |= {
-                    "bulk_mib": mib,
-                    "bulk_fetch_mb_per_s": round(statistics.median(ours), 1),
-                    "bulk_bare_stream_mb_per_s": round(statistics.median(bare), 1),
-                    "bulk_ratio": round(ratio, 3),
-                    "ok": ratio >= BULK_RATIO_MIN,
-                }
-                await side.network.close()
-                return figures
-        finally:
-            other.stdin.close()  # type: ignore[union-attr]
-            other.wait(timeout=30)
+async def _measure(seed: int, where: dict[str, Any], mib: int, rounds: int, samples: int) -> dict[str, Any]:
+    side = _Side(seed)
+    async with AsyncExitStack() as stack:
+        await side.start(stack)
+        side.network.learn(where["peer"], where["addresses"], keep=True)
+        await side.listener.met.wait()
+        info = info_from_p2p_addr(Multiaddr(where["bare"]))
+        await side.bare.connect(info)
+        figures: dict[str, Any] = await _calls(side.network, where["peer"], samples)
+        ours, bare = [], []
+        for turn in range(rounds):
+            for our_turn in (turn % 2, 1 - turn % 2):
+                if our_turn:
+                    ours.append(await _our_bulk(side.network, where["peer"], where["digest"]))
+                else:
+                    bare.append(await _bare_bulk(side.bare, info.peer_id, mib << 20))
+        await side.network.close()
+    ratio = statistics.median(a / b for a, b in zip(ours, bare, strict=True))
+    return figures | {
+        "bulk_mib": mib,
+        "bulk_fetch_mb_per_s": round(statistics.median(ours), 1),
+        "bulk_bare_stream_mb_per_s": round(statistics.median(bare), 1),
+        "bulk_ratio": round(ratio, 3),
+        "ok": ratio >= BULK_RATIO_MIN,
+    }
 
 
 def main(argv: Sequence[str]) -> dict[str, Any]:
@@ -260,12 +258,22 @@ def main(argv: Sequence[str]) -> dict[str, Any]:
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     parser.add_argument("--serve", metavar="PEER", default="", help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
-    structlog.configure(processors=[structlog.processors.JSONRenderer()], logger_factory=structlog.ReturnLoggerFactory())
+    structlog.configure(
+        processors=[structlog.processors.JSONRenderer()], logger_factory=structlog.ReturnLoggerFactory()
+    )
     if options.serve:
         trio.run(_serve, options.mib, options.serve)
         return {}
     rounds, samples = (3, 500) if options.quick else (options.rounds, 4000)
-    figures: dict[str, Any] = trio.run(_measure, options.mib, rounds, samples)
+    command = [sys.executable, __file__, "--serve", _Side.peer_id(OUR_SEED), "--mib", str(options.mib)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        if other.stdin is None or other.stdout is None:
+            raise RuntimeError("no pipes to the other process")
+        try:
+            where = json.loads(other.stdout.readline())
+            figures: dict[str, Any] = trio.run(_measure, OUR_SEED, where, options.mib, rounds, samples)
+        finally:
+            other.stdin.close()
     return figures
 
 

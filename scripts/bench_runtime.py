@@ -164,7 +164,7 @@ async def bench_alone(store: RowStore, count: int) -> float:
 
 
 async def bench_sqlite(bench: Callable[[RowStore, int], Any], count: int) -> Any:
-    with tempfile.TemporaryDirectory(dir=".") as folder:
+    with tempfile.TemporaryDirectory() as folder:
         store = await SqliteStore.open(Path(folder) / "bench.db")
         try:
             return await bench(store, count)

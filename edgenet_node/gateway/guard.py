@@ -1,132 +1,107 @@
-"""What every request passes before it reaches a route: host, token, size, number. Plain ASGI."""
+"""What every request passes before it reaches a route: host, token, place. Plain ASGI."""
 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+import ipaddress
+from collections.abc import Awaitable, Callable
 
-import msgspec
 import structlog
+import trio
 
-from ..errors import EdgenetError
+from ..errors import Overloaded
+from .answers import error_body
+from .exchange import Exchange, Message, Receive, Rooms, Scope, Send
 from .settings import GatewaySettings
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+Refusal = tuple[int, str, str]
 
 OPEN_PATHS = frozenset({"/livez", "/readyz"})
-
-STATUS = {
-    "usage": 400,
-    "malformed": 400,
-    "too_large": 413,
-    "not_found": 404,
-    "conflict": 409,
-    "overloaded": 503,
-    "cancelled": 503,
-    "timeout": 504,
-    "refused": 403,
-    "wrong_swarm": 403,
-    "unreachable": 502,
-    "disk_full": 507,
-}
-"""HTTP status by error code; anything else is 500."""
+TARGET_BYTES_MAX = 4096
+"""Of path and query: names are short, texts travel in bodies."""
 
 log = structlog.get_logger("edgenet_node.gateway")
 
 
-def error_body(code: str, message: str) -> bytes:
-    return msgspec.json.encode({"error": {"code": code, "message": message}})
-
-
-class BodyTooLarge(Exception):
-    """Raised out of `receive` when a streamed body passes the limit."""
-
-
 class Guard:
-    """Wraps the routes. Answers 401, 403, 413 and 503 itself, and maps what the routes raise."""
+    """Wraps the routes. Answers 401, 403, 414 and 503 itself; routes find their `Exchange` in `scope["exchange"]`."""
 
     def __init__(self, app: App, settings: GatewaySettings, token: str) -> None:
         self._app = app
         self._settings = settings
         self._token = token.encode()
-        self._running = 0
+        self._rooms = Rooms(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
         if scope["type"] != "http":
-            if scope["type"] == "lifespan":
-                await self._app(scope, receive, send)
             return
-        headers = dict(scope["headers"])
-        refusal = self._refusal(scope["path"], headers)
-        if refusal is not None:
-            await _answer(send, *refusal)
-            return
-        self._running += 1
+        exchange = Exchange(self._rooms, self._settings, receive, send)
         try:
-            await self._serve(scope, receive, send)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(exchange.attend, nursery.cancel_scope)
+                await self._pass(scope, exchange)
+                nursery.cancel_scope.cancel()
         finally:
-            self._running -= 1
+            exchange.leave()
 
-    def _refusal(self, path: str, headers: dict[bytes, bytes]) -> tuple[int, str, str] | None:
-        host = headers.get(b"host", b"").decode("latin-1").rsplit(":", 1)[0].strip("[]").lower()
-        if host not in {"127.0.0.1", "localhost", "::1", self._settings.host.lower()}:
-            return 403, "refused", "the Host header is not an address of this door"
-        if path in OPEN_PATHS:
+    async def _pass(self, scope: Scope, exchange: Exchange) -> None:
+        refusal = self._refusal(scope)
+        if refusal is None:
+            try:
+                exchange.enter(self._rooms.probes if scope["path"] in OPEN_PATHS else self._rooms.quick)
+            except Overloaded as error:
+                refusal = 503, error.code, error.message
+        if refusal is not None:
+            await exchange.swallow()
+            await _refuse(exchange, *refusal)
+            return
+        scope["exchange"] = exchange
+        try:
+            await self._app(scope, _nothing_more, exchange.send)
+        except Exception:
+            # The seam: a bug in a route must neither end the node nor go unnoticed. Its answer, 500, is sent already.
+            log.exception("request failed", path=scope["path"])
+
+    def _refusal(self, scope: Scope) -> Refusal | None:
+        headers = dict(scope["headers"])
+        if not self._is_ours(headers.get(b"host", b"").decode("latin-1")):
+            return 403, "refused", "the Host header is no address of this door: use its IP address or localhost"
+        if len(scope["raw_path"]) + len(scope["query_string"]) > TARGET_BYTES_MAX:
+            return 414, "usage", f"the address may have {TARGET_BYTES_MAX} bytes at most"
+        if scope["path"] in OPEN_PATHS:
             return None
         scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
         if scheme.lower() != b"bearer" or not hmac.compare_digest(token.strip(), self._token):
-            return 401, "unauthorized", "send 'Authorization: Bearer <token>'; the token is in <data-dir>/api.token"
-        length = headers.get(b"content-length", b"0")
-        if not length.isdigit() or int(length) > self._settings.body_bytes_max:
-            return 413, "too_large", f"the body may have {self._settings.body_bytes_max} bytes at most"
-        if self._running >= self._settings.requests_max:
-            return 503, "overloaded", f"{self._running} requests are being served; try again"
+            return 401, "unauthorized", "send 'Authorization: Bearer <token>': the token is in <data-dir>/api.token"
         return None
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        seen = 0
-        started = False
-
-        async def bounded() -> Message:
-            nonlocal seen
-            message = await receive()
-            seen += len(message.get("body", b""))
-            if seen > self._settings.body_bytes_max:
-                raise BodyTooLarge
-            return message
-
-        async def sending(message: Message) -> None:
-            nonlocal started
-            started = True
-            await send(message)
-
+    def _is_ours(self, host: str) -> bool:
+        """Whether a browser that was led here by a foreign name (DNS rebinding) cannot have sent this Host: an IP
+        address is no name, `localhost` and the configured host are not for others to give."""
+        name = host.partition("]")[0][1:] if host.startswith("[") else host.partition(":")[0]
+        if name.lower() in ("localhost", self._settings.host.lower()):
+            return True
         try:
-            await self._app(scope, bounded, sending)
-        except BodyTooLarge:
-            if not started:
-                limit = self._settings.body_bytes_max
-                await _answer(send, 413, "too_large", f"the body may have {limit} bytes at most")
-        except EdgenetError as error:
-            if not started:
-                await _answer(send, STATUS.get(error.code, 500), error.code, error.message, error.retry_after_s)
-        except Exception:
-            # The seam: a bug in a route must neither end the node nor leave the caller without an answer.
-            log.exception("request failed", path=scope["path"])
-            if not started:
-                await _answer(send, 500, "error", "the node failed to answer; its log has the details")
+            ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        return True
 
 
-async def _answer(send: Send, status: int, code: str, message: str, retry_after_s: float = 0.0) -> None:
+async def _nothing_more() -> Message:
+    """Bodies come from the exchange, and so does the end of the client."""
+    await trio.sleep_forever()
+
+
+async def _refuse(exchange: Exchange, status: int, code: str, message: str) -> None:
     body = error_body(code, message)
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     if status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
-    if retry_after_s > 0:
-        headers.append((b"retry-after", str(max(1, round(retry_after_s))).encode()))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    if status == 503:
+        headers.append((b"retry-after", b"1"))
+    await exchange.send({"type": "http.response.start", "status": status, "headers": headers})
+    await exchange.send({"type": "http.response.body", "body": body})

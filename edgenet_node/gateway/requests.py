@@ -82,3 +82,10 @@ def read(body: bytes, kind: type[T]) -> T:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"request body: {error}") from None
+
+
+def number(name: str, text: str, low: int, high: int) -> int:
+    """A query parameter. `UsageError` unless it is digits from `low` to `high`."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 20 and low <= int(text) <= high):
+        raise UsageError(f"{name} must be a number from {low} to {high}")
+    return int(text)

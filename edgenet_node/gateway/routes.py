@@ -3,54 +3,51 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 import msgspec
+import trio
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.routing import Route
 
-from ..errors import NotFound, UsageError
+from ..effects import Query
+from ..errors import EdgenetError, NotFound, UsageError
 from ..messages.memory import (
     AddDocuments,
     CreateIndex,
     DeleteIndex,
     Document,
     GetIndex,
-    IndexView,
     ListIndexes,
     RemoveDocuments,
     SearchIndex,
     ShareIndex,
 )
 from ..messages.network import GetAddresses, GetPeers, GetSwarm
-from ..messages.tasks import (
-    TERMINAL,
-    CancelTask,
-    GetServingStats,
-    GetTask,
-    GetTaskEvents,
-    GetTaskStats,
-    ListTasks,
-    Submit,
-    TaskOutcome,
-)
-from .guard import error_body
+from ..messages.tasks import CancelTask, GetServingStats, GetTask, GetTaskStats, ListTasks, Submit, TaskOutcome
+from .answers import Pieces, answer, error_body, failure, in_pieces
+from .exchange import Exchange
+from .following import SEQ_MAX, follow, start_following
 from .node_view import NodeView
-from .requests import AddBody, CreateIndexBody, ReadersBody, RemoveBody, SearchBody, SubmitBody, read
+from .requests import AddBody, CreateIndexBody, ReadersBody, RemoveBody, SearchBody, SubmitBody, number, read
 from .settings import GatewaySettings
 
+R = TypeVar("R")
+T = TypeVar("T")
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 LONG_ASK_S = 7 * 86_400.0
 """For questions that wait for work: the task's own deadline ends them earlier."""
 
+READY_TIMEOUT_S = 1.0
+"""A node that needs longer to say in which swarm it is will not take work."""
 
-def answer(value: Any, status: int = 200) -> Response:
-    return Response(msgspec.json.encode(value), status_code=status, media_type="application/json")
+OUTPUT_BYTES_DIRECT = 64 * 1024
+"""Outputs up to this are shown at once (1 ms); larger ones in a thread, and sent in pieces."""
 
 
 class Routes:
@@ -81,11 +78,24 @@ class Routes:
             ("POST", "/api/indexes/{name}/remove", self.remove),
             ("POST", "/api/indexes/{name}/search", self.search),
         )
+        methods: dict[str, list[str]] = {}
+        for method, path, _ in table:
+            methods.setdefault(path, []).append(method)
         routes = [Route(path, endpoint, methods=[method]) for method, path, endpoint in table]
-        return Starlette(routes=routes, exception_handlers={HTTPException: _http_error})
+        # Starlette refuses a method at the first route with its path; those that share one need their other methods.
+        routes += [Route(path, _not_allowed(allowed)) for path, allowed in methods.items()]
+        handlers = {EdgenetError: _failed, HTTPException: _not_found, Exception: _broken}
+        app = Starlette(routes=routes, exception_handlers=handlers)
+        app.router.redirect_slashes = False
+        return app
 
-    async def _ask(self, query: Any, timeout_s: float = 0.0) -> Any:
+    async def _ask(self, query: Query[R], timeout_s: float = 0.0) -> R:
         return await self._bus.ask(query, timeout_s=timeout_s or self._settings.ask_timeout_s)
+
+    async def _ask_long(self, request: Request, query: Query[R]) -> R:
+        exchange: Exchange = request.scope["exchange"]
+        exchange.wait_for_work()
+        return await self._ask(query, LONG_ASK_S)
 
     # -- the node
 
@@ -93,11 +103,14 @@ class Routes:
         return answer({"state": "live"})
 
     async def readyz(self, _: Request) -> Response:
-        facts = self._node.facts()
-        swarm = await self._ask(GetSwarm(), 1.0)
-        ready = facts.state == "ready" and bool(swarm.swarm)
-        reason = "" if ready else ("no swarm reached yet" if facts.state == "ready" else facts.state)
-        return answer({"state": "ready" if ready else "not ready", "reason": reason}, 200 if ready else 503)
+        reason = self._node.facts().state
+        if reason == "ready":
+            try:
+                swarm = await self._ask(GetSwarm(), READY_TIMEOUT_S)
+                reason = "" if swarm.swarm else "no swarm reached yet"
+            except EdgenetError as error:
+                reason = error.message
+        return answer({"state": "not ready" if reason else "ready", "reason": reason}, 503 if reason else 200)
 
     async def status(self, _: Request) -> Response:
         facts = self._node.facts()
@@ -150,67 +163,53 @@ class Routes:
     # -- tasks
 
     async def submit(self, request: Request) -> Response:
-        body = read(await request.body(), SubmitBody)
+        body = await _body(request, SubmitBody)
         if body.local and body.only:
             raise UsageError("give either 'local' or 'only', not both")
-        outcome: TaskOutcome = await self._ask(
-            Submit(
-                body.kind,
-                payload=body.payload,
-                only=tuple(body.only),
-                local=body.local,
-                wait=body.wait,
-                durable=body.durable,
-                key=body.key,
-                price_max=body.price_max,
-                timeout_s=body.timeout_s,
-            ),
-            LONG_ASK_S if body.wait else 0.0,
+        query = Submit(
+            body.kind,
+            payload=body.payload,
+            only=tuple(body.only),
+            local=body.local,
+            wait=body.wait,
+            durable=body.durable,
+            key=body.key,
+            price_max=body.price_max,
+            timeout_s=body.timeout_s,
         )
-        return answer(self._task_json(outcome), 200 if body.wait else 202)
+        if body.wait:
+            return await self._show(await self._ask_long(request, query))
+        return await self._show(await self._ask(query), 202)
 
-    def _task_json(self, outcome: TaskOutcome) -> dict[str, Any]:
+    async def _show(self, outcome: TaskOutcome, status: int = 200) -> Response:
+        """A task with its result, if it has one."""
         view = outcome.view
         shown: dict[str, Any] = msgspec.to_builtins(view)
-        shown["result"] = self._node.present(view.kind, outcome.output) if view.state == "done" else None
-        return shown
+        if view.state != "done":
+            return answer({**shown, "result": None}, status)
+        if len(outcome.output) <= OUTPUT_BYTES_DIRECT:
+            return answer({**shown, "result": self._node.present(view.kind, outcome.output)}, status)
+        result = await trio.to_thread.run_sync(self._node.present, view.kind, outcome.output)
+        return Pieces(in_pieces({**shown, "result": result}), "application/json")
 
     async def tasks(self, request: Request) -> Response:
-        text = request.query_params.get("limit", "50")
-        if not text.isdigit() or not 1 <= int(text) <= 1000:
-            raise UsageError("limit must be a number from 1 to 1000")
-        return answer(await self._ask(ListTasks(int(text))))
+        limit = number("limit", request.query_params.get("limit", "50"), 1, 1000)
+        return answer(await self._ask(ListTasks(limit)))
 
     async def task(self, request: Request) -> Response:
-        return answer(self._task_json(await self._ask(GetTask(request.path_params["task"]))))
+        return await self._show(await self._ask(GetTask(request.path_params["task"])))
 
     async def cancel(self, request: Request) -> Response:
         return answer(await self._ask(CancelTask(request.path_params["task"])))
 
     async def events(self, request: Request) -> Response:
         task = request.path_params["task"]
-        after = request.query_params.get("after", request.headers.get("last-event-id", "0"))
-        if not after.isdigit() or int(after) > 2**31:
-            raise UsageError("after must be the number of an event")
-        first = await self._ask(GetTaskEvents(task, int(after)))
-        return StreamingResponse(self._follow(task, int(after), first), media_type="text/event-stream")
-
-    async def _follow(self, task: str, after: int, events: Any) -> AsyncIterator[bytes]:
-        """Server-sent events until the task is finished; a comment keeps idle connections open."""
-        wait_s = self._settings.events_wait_s
-        while True:
-            for event in events:
-                after = event.seq
-                body = msgspec.json.encode(event)
-                yield b"id: %d\nevent: %s\ndata: %s\n\n" % (event.seq, event.name.encode(), body)
-                if event.name in TERMINAL:
-                    return
-            if not events:
-                view = (await self._ask(GetTask(task))).view
-                if view.state in TERMINAL and view.events <= after:
-                    return
-                yield b": waiting\n\n"
-            events = await self._ask(GetTaskEvents(task, after, wait_s), wait_s + self._settings.ask_timeout_s)
+        text = request.query_params.get("after", request.headers.get("last-event-id", "0"))
+        after = number("after", text, 0, SEQ_MAX)
+        first = await start_following(self._bus, task, after, self._settings)
+        exchange: Exchange = request.scope["exchange"]
+        exchange.wait_for_work()
+        return Pieces(follow(self._bus, task, after, first, self._settings), "text/event-stream")
 
     # -- indexes
 
@@ -218,9 +217,8 @@ class Routes:
         return answer(await self._ask(ListIndexes()))
 
     async def create_index(self, request: Request) -> Response:
-        body = read(await request.body(), CreateIndexBody)
-        view: IndexView = await self._ask(CreateIndex(body.name, tuple(body.readers)))
-        return answer(view, 201)
+        body = await _body(request, CreateIndexBody)
+        return answer(await self._ask(CreateIndex(body.name, tuple(body.readers))), 201)
 
     async def index(self, request: Request) -> Response:
         return answer(await self._ask(GetIndex(request.path_params["name"])))
@@ -230,22 +228,22 @@ class Routes:
         return answer({"deleted": request.path_params["name"]})
 
     async def share(self, request: Request) -> Response:
-        body = read(await request.body(), ReadersBody)
+        body = await _body(request, ReadersBody)
         return answer(await self._ask(ShareIndex(request.path_params["name"], tuple(body.readers))))
 
     async def add(self, request: Request) -> Response:
-        body = read(await request.body(), AddBody)
+        body = await _body(request, AddBody)
         documents = tuple(Document(one.id, one.text, one.metadata) for one in body.documents)
         query = AddDocuments(request.path_params["name"], documents, body.wait, tuple(body.only), body.local)
-        return answer(await self._ask(query, LONG_ASK_S if body.wait else 0.0))
+        return answer(await (self._ask_long(request, query) if body.wait else self._ask(query)))
 
     async def remove(self, request: Request) -> Response:
-        body = read(await request.body(), RemoveBody)
+        body = await _body(request, RemoveBody)
         removed = await self._ask(RemoveDocuments(request.path_params["name"], tuple(body.ids)))
         return answer({"removed": removed})
 
     async def search(self, request: Request) -> Response:
-        body = read(await request.body(), SearchBody)
+        body = await _body(request, SearchBody)
         if bool(body.text) == bool(body.vector):
             raise UsageError("give either 'text' or 'vector'")
         try:
@@ -253,11 +251,33 @@ class Routes:
         except OverflowError:
             raise UsageError("vector: a component is beyond 32-bit floating point") from None
         query = SearchIndex(request.path_params["name"], body.text, vector, body.k, body.where, body.owner)
-        return answer(await self._ask(query, 60.0))
+        return answer(await self._ask(query, self._settings.search_timeout_s))
 
 
-async def _http_error(_: Request, error: Exception) -> Response:
-    status = error.status_code if isinstance(error, HTTPException) else 500
-    code = {404: NotFound.code, 405: UsageError.code}.get(status, "error")
-    text = {404: "no such resource", 405: "this method is not allowed here"}.get(status, str(error))
-    return Response(error_body(code, text), status_code=status, media_type="application/json")
+async def _body(request: Request, kind: type[T]) -> T:
+    exchange: Exchange = request.scope["exchange"]
+    return read(await exchange.take_body(), kind)
+
+
+def _not_allowed(allowed: list[str]) -> Endpoint:
+    async def refuse(request: Request) -> Response:
+        text = f"{request.method} is not allowed here: use {' or '.join(allowed)}"
+        body = error_body(UsageError.code, text)
+        return Response(body, 405, {"allow": ", ".join(allowed)}, media_type="application/json")
+
+    return refuse
+
+
+async def _failed(_: Request, error: Exception) -> Response:
+    return failure(error) if isinstance(error, EdgenetError) else await _broken(_, error)
+
+
+async def _not_found(_: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 404
+    return Response(error_body(NotFound.code, "no such resource"), status, media_type="application/json")
+
+
+async def _broken(_: Request, error: Exception) -> Response:
+    """A bug: the guard logs it."""
+    text = "the node failed to answer: its log has the details"
+    return Response(error_body("error", text), 500, media_type="application/json")

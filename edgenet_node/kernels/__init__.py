@@ -9,7 +9,7 @@ where a task enters the node, not here.
 | --- | --- |
 | `bootstrap` | the BLAS environment; imported before numpy, and the one module here that may be |
 | `encoder`, `transformer` | all-MiniLM-L6-v2: texts to unit vectors of 384 floats |
-| `encoder_weights`, `tokenise` | the files behind it: found, checked by hash, prepared once, mapped read-only |
+| `encoder_weights`, `encoder_fold`, `tokenise` | what is behind it: found, checked, folded once, mapped read-only |
 | `search` | exact top-k over rows by cosine, dot product or distance |
 | `verify` | whether two results agree, and what a clean sample says about the rest |
 | `reference` | naive float64 oracles of all of these; the tests hold the fast ones against them |

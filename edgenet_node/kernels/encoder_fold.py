@@ -82,34 +82,41 @@ def prepared_shapes() -> dict[str, tuple[int, ...]]:
 
 def fold(tensors: Tensors) -> dict[str, Array]:
     """The prepared arrays, by the names of `prepared_shapes`, C-contiguous."""
-
-    def get(name: str) -> npt.NDArray[np.float64]:
-        return tensors[name].astype(np.float64)
-
-    def norm(name: str) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        return get(name + ".LayerNorm.weight"), get(name + ".LayerNorm.bias")
-
-    folded = {"words": get("embeddings.word_embeddings.weight")}
-    kinds = get("embeddings.token_type_embeddings.weight")
-    folded["positions"] = get("embeddings.position_embeddings.weight")[:PIECES_MAX] + kinds[0]
-    folded["gain"], folded["shift"] = norm("embeddings")
-    scale = 1.0 / math.sqrt(HEAD_DIM)
+    kinds = tensors["embeddings.token_type_embeddings.weight"].astype(np.float64)
+    positions = tensors["embeddings.position_embeddings.weight"][:PIECES_MAX] + kinds[0]
+    folded: dict[str, Array] = {
+        "words": np.ascontiguousarray(tensors["embeddings.word_embeddings.weight"], np.float32),
+        "positions": positions.astype(np.float32),
+        "gain": tensors["embeddings.LayerNorm.weight"],
+        "shift": tensors["embeddings.LayerNorm.bias"],
+    }
     for number in range(LAYERS):
-        at, to = f"encoder.layer.{number}.", f"{number}."
-        own = at + "attention.self."
-        mix = get(at + "attention.output.dense.weight")
-        folded[to + "query_value"] = np.hstack([get(own + "query.weight").T * scale, get(own + "value.weight").T])
-        folded[to + "query_bias"] = get(own + "query.bias") * scale
-        folded[to + "key"] = get(own + "key.weight")
-        folded[to + "mix"] = mix.T
-        folded[to + "mix_bias"] = get(at + "attention.output.dense.bias") + mix @ get(own + "value.bias")
-        folded[to + "mix_gain"], folded[to + "mix_shift"] = norm(at + "attention.output")
-        folded[to + "expand"] = get(at + "intermediate.dense.weight") * GELU_SCALE_IN
-        folded[to + "expand_bias"] = get(at + "intermediate.dense.bias") * GELU_SCALE_IN
-        folded[to + "contract"] = get(at + "output.dense.weight").T * GELU_SCALE_OUT
-        folded[to + "contract_bias"] = get(at + "output.dense.bias")
-        folded[to + "contract_gain"], folded[to + "contract_shift"] = norm(at + "output")
-    return {name: np.ascontiguousarray(array, np.float32) for name, array in folded.items()}
+        for name, array in _fold_layer(tensors, f"encoder.layer.{number}.").items():
+            folded[f"{number}.{name}"] = np.ascontiguousarray(array, np.float32)
+    return folded
+
+
+def _fold_layer(tensors: Tensors, prefix: str) -> dict[str, npt.NDArray[np.float64]]:
+    def get(name: str) -> npt.NDArray[np.float64]:
+        return tensors[prefix + name].astype(np.float64)
+
+    scale = 1.0 / math.sqrt(HEAD_DIM)
+    mix = get("attention.output.dense.weight")
+    return {
+        "query_value": np.hstack([get("attention.self.query.weight").T * scale, get("attention.self.value.weight").T]),
+        "query_bias": get("attention.self.query.bias") * scale,
+        "key": get("attention.self.key.weight"),
+        "mix": mix.T,
+        "mix_bias": get("attention.output.dense.bias") + mix @ get("attention.self.value.bias"),
+        "mix_gain": get("attention.output.LayerNorm.weight"),
+        "mix_shift": get("attention.output.LayerNorm.bias"),
+        "expand": get("intermediate.dense.weight") * GELU_SCALE_IN,
+        "expand_bias": get("intermediate.dense.bias") * GELU_SCALE_IN,
+        "contract": get("output.dense.weight").T * GELU_SCALE_OUT,
+        "contract_bias": get("output.dense.bias"),
+        "contract_gain": get("output.LayerNorm.weight"),
+        "contract_shift": get("output.LayerNorm.bias"),
+    }
 
 
 def assemble(arrays: Mapping[str, Array]) -> EncoderWeights:

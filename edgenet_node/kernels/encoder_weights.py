@@ -134,8 +134,8 @@ def _write(path: Path, arrays: Mapping[str, Array]) -> None:
     offsets, end = _offsets()
     content = np.zeros(end, np.uint8)
     for name, offset in offsets.items():
-        raw = arrays[name].astype("<f4").tobytes()
-        content[offset : offset + len(raw)] = np.frombuffer(raw, np.uint8)
+        array = arrays[name]
+        content[offset : offset + 4 * array.size].view("<f4")[:] = array.reshape(-1)
     payload_digest = hashlib.sha256(content.data[HEADER_BYTES:]).digest()
     header = _HEADER.pack(MAGIC, FORMAT_VERSION, bytes.fromhex(WEIGHTS_SHA256), end - HEADER_BYTES, payload_digest)
     content[: len(header)] = np.frombuffer(header, np.uint8)

@@ -23,6 +23,8 @@ Metric = Literal["cosine", "dot", "l2"]
 Id = TypeVar("Id", int, str, bytes)
 
 METRICS: tuple[Metric, ...] = ("cosine", "dot", "l2")
+SQUARES_MIN, SQUARES_MAX = 1e-24, 1e36  # squared lengths whose terms keep their digits in float32
+TINY = np.finfo(np.float32).tiny
 SCORES_BLOCK_BYTES = 32 * 1024 * 1024  # scores of one block of queries; bounds the memory of a large batch
 GATHER_SHARE = 0.25  # a filter that keeps fewer rows than this copies them out first: less to multiply than to copy
 
@@ -30,15 +32,22 @@ GATHER_SHARE = 0.25  # a filter that keeps fewer rows than this copies them out 
 def normalise(rows: Array) -> Array:
     """`rows / |rows|` along the last axis; zero rows stay zero. (n, d) or (d,), finite float32; a new array.
 
-    Rows are scaled by their largest magnitude first, so that squares neither overflow nor vanish.
+    Rows whose squares would overflow or vanish in float32 are scaled by their largest magnitude first.
     """
-    largest = np.max(np.abs(rows), axis=-1, keepdims=True, initial=0.0)
-    # The smallest normal number keeps 1/x finite for subnormal rows, which are scaled in a second step below.
-    scaled = rows / np.maximum(largest, np.finfo(np.float32).tiny)
-    scaled /= np.maximum(np.max(np.abs(scaled), axis=-1, keepdims=True, initial=0.0), np.finfo(np.float32).tiny)
-    norms = np.sqrt(np.vecdot(scaled, scaled))
-    unit: Array = scaled / np.maximum(norms, np.finfo(np.float32).tiny)[..., None]
+    with np.errstate(over="ignore"):
+        squares = np.vecdot(rows, rows)
+    if not ((squares > SQUARES_MIN) & (squares < SQUARES_MAX)).all():
+        rows = _scaled(rows)
+        squares = np.maximum(np.vecdot(rows, rows), TINY)
+    unit: Array = rows / np.sqrt(squares)[..., None]
     return unit
+
+
+def _scaled(rows: Array) -> Array:
+    """Rows with a largest magnitude of 1; zero rows stay zero. Twice, since 1/x of a subnormal is infinite."""
+    for _ in range(2):
+        rows = rows / np.maximum(np.max(np.abs(rows), axis=-1, keepdims=True, initial=0.0), TINY)
+    return rows
 
 
 def top_k(

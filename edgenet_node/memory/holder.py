@@ -54,7 +54,8 @@ WAITERS_MAX: Final = 8
 SWEEP_S: Final = 3600.0
 """Between looks for owners that are gone."""
 
-REMOTE: Final = (Hold, Drop, SearchSegments)
+ACCEPTS: Final = (Hold, Drop, SearchSegments)
+REMOTE: Final = ACCEPTS
 HEARS: Final = (PeerUp,)
 
 

@@ -54,6 +54,7 @@ ACCEPTS: Final = (
     RemoveDocuments,
     SearchIndex,
     SearchOwn,
+    GetManifest,
 )
 REMOTE: Final = (GetManifest,)
 HEARS: Final = (PeerUp, PeerDown, PeerOffers, StandingChanged)
@@ -112,6 +113,8 @@ class IndexesCore:
             case _:
                 try:
                     effects = self._asked(e.body, e, now)
+                except InvariantError:
+                    raise
                 except EdgenetError as error:
                     effects = [Reply(e.reply_to, error=error)]
         return effects + self._settle(now)

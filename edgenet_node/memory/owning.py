@@ -173,7 +173,7 @@ class Owning:
         if not document.text.strip():
             raise UsageError(f"document {name!r} has no text")
         if len(document.text) > settings.text_chars_max:
-            raise UsageError(f"document {name!r} is above {settings.text_chars_max} characters: cut it into passages")
+            raise UsageError(f"document {name!r} has above {settings.text_chars_max} characters: cut it up")
         if len(document.metadata) > settings.metadata_keys_max:
             raise UsageError(f"document {name!r} has more than {settings.metadata_keys_max} metadata keys")
         if any(not 0 < len(key) <= settings.key_chars_max for key in document.metadata):

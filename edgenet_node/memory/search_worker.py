@@ -88,7 +88,7 @@ def search(
     `Malformed` for a vector of another dimension than a segment's, or one that is not finite.
     """
     shelf = context.resident("memory.shelf", Shelf)
-    query = _query(vector)
+    query = normalise(_query(vector))
     rows = 0
     found: list[tuple[Segment, NDArray[np.int64], NDArray[np.float32]]] = []
     for path, digest, deleted in segments:
@@ -100,7 +100,7 @@ def search(
         mask = mapped.segment.matching(where)
         if alive is not None:
             mask = alive if mask is None else mask & alive
-        scores, best = top_k(mapped.segment.vectors, query, k, mask=mask)
+        scores, best = top_k(mapped.segment.vectors, query, k, metric="dot", mask=mask)
         found.append((mapped.segment, best[0], scores[0]))
     return {"hits": encode(_merge(found, k)), "rows": rows}
 
@@ -108,7 +108,7 @@ def search(
 def score(context: Context, segments: Sequence[Sequence[Any]], vector: bytes) -> list[list[float]]:
     """Cosines of named rows: `segments` are `[path, digest, rows]` with `rows` as u32 LE; one list for each."""
     shelf = context.resident("memory.shelf", Shelf)
-    query = normalise(_query(vector)[0])
+    query = normalise(_query(vector))[0]
     scores = []
     for path, digest, rows in segments:
         vectors = shelf.get(path, digest).segment.vectors
@@ -171,15 +171,20 @@ def _query(vector: bytes) -> NDArray[np.float32]:
 
 
 def _merge(found: Sequence[tuple[Segment, NDArray[np.int64], NDArray[np.float32]]], k: int) -> list[Hit]:
-    scores = np.concatenate([scores for _, _, scores in found]) if found else np.zeros(0, np.float32)
-    # Rows stand in order of id, so each part has its own ties right. Only rows that
-    # reach the k-th score are decoded.
-    threshold = np.partition(scores, len(scores) - k)[len(scores) - k] if k < len(scores) else -np.inf
+    """Parts are best first, and have their own ties right because rows stand in order of id."""
     ranked = [
-        (-float(value), one.id(row), one, row)
-        for one, rows, values in found
-        for row, value in zip(rows.tolist(), values.tolist(), strict=True)
-        if value >= threshold
+        (-score, at, place) for at, (_, _, scores) in enumerate(found) for place, score in enumerate(scores.tolist())
     ]
-    ranked.sort(key=lambda entry: entry[:2])
-    return [Hit(name, -negative, one.text(row), one.metadata(row)) for negative, name, one, row in ranked[:k]]
+    ranked.sort()
+    # Only what reaches the k-th score is decoded.
+    reach = [one for one in ranked if one[0] <= ranked[k - 1][0]] if len(ranked) > k else ranked
+    named = []
+    for negative, at, place in reach:
+        segment, rows, _ = found[at]
+        row = int(rows[place])
+        named.append((negative, segment.id(row), at, row))
+    named.sort()
+    return [
+        Hit(name, -negative, found[at][0].text(row), found[at][0].metadata(row))
+        for negative, name, at, row in named[:k]
+    ]

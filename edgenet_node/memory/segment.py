@@ -120,7 +120,7 @@ class Segment:
 
     def metadata(self, row: int) -> dict[str, str]:
         """Sorted by key."""
-        coded = ((key, column.values, int(column.codes[row])) for key, column in self.columns.items())
+        coded = ((key, column.values, column.codes.item(row)) for key, column in self.columns.items())
         return {key: values[code - 1] for key, values, code in coded if code}
 
     def document(self, row: int) -> Document:
@@ -317,5 +317,5 @@ def _join(strings: Sequence[str]) -> tuple[bytes, bytes]:
 
 
 def _slice(blob: memoryview, ends: NDArray[np.uint32], row: int) -> str:
-    begin = int(ends[row - 1]) if row else 0
-    return str(blob[begin : int(ends[row])], "utf-8")
+    begin = ends.item(row - 1) if row else 0
+    return str(blob[begin : ends.item(row)], "utf-8")

@@ -44,7 +44,7 @@ class PartCounters(Struct, frozen=True):
     """One part: depths now, totals since start.
 
     `shed`: tells and events dropped because its mailbox was full. `refused`: asks answered with `Overloaded`.
-    `expired`: asks whose deadline passed before they were looked at. `timed_out`: all asks it answered too late.
+    `expired`: asks that nobody waited for any more when they came up. `timed_out`: all asks it answered too late.
     `completed`: operations that ended. `restarts`: crashes of the core. `quarantined`: poison messages dropped unseen.
     `store_refusals`: commits the full disk refused.
     """

@@ -3,6 +3,9 @@
 One first-in first-out queue for everything, so that nothing starves: messages are bounded by `messages_max`;
 completions of operations have room of their own, because each was reserved when its operation was claimed. Peers may
 fill three quarters of the room, so that the owner's own requests are not locked out by the swarm.
+
+It outlives its core. Asks that were answered meanwhile, and completions of an earlier incarnation (all withdrawn), stay
+where they are and are skipped when they come up.
 """
 
 from __future__ import annotations
@@ -65,11 +68,4 @@ class Mailbox:
     def close(self) -> None:
         """Take nothing more: the node stops."""
         self._closed = True
-        self._room.unpark_all()
-
-    def purge(self, *, asks: bool) -> None:
-        """Drop the completions of the last incarnation and, with `asks`, the queued asks (they were answered)."""
-        kept = [item for item in self.items if type(item) is Envelope and not (asks and item.reply_to)]
-        self.items = deque(kept)
-        self.messages = len(kept)
         self._room.unpark_all()

@@ -162,7 +162,6 @@ class Runtime:
                 await trio.sleep(DRAIN_POLL_S)
         for actor in self._actors:
             actor.stopping = True
-            actor.mailbox.close()
             actor.sleeper.wake()
         with trio.move_on_after(FLUSH_MAX_S) as flush:
             for supervisor in self._supervisors:

@@ -111,7 +111,6 @@ class Supervisor:
         log.error("the disk is full; work is refused", part=self._name, error=str(error))
         answer = StoreFull(error.message, retry_after_s=error.retry_after_s or FULL_RETRY_AFTER_S)
         self._kit.bus.settle_all(answer, self._actor, delivered_only=True)
-        self._actor.mailbox.purge(asks=False)
         return self._backoff_s(self._refusals)
 
     def _crashed(self, end: Crashed) -> float | None:
@@ -137,7 +136,6 @@ class Supervisor:
         delay_s = self._backoff_s(len(self._crashes))
         answer = LocalError(f"{self._name} failed while this request waited", retry_after_s=delay_s)
         self._kit.bus.settle_all(answer, self._actor)
-        self._actor.mailbox.purge(asks=True)
         return delay_s
 
     def _backoff_s(self, attempt: int) -> float:

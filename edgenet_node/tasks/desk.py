@@ -179,8 +179,21 @@ class Desk:
 
     # -- others
 
+    def pause(self, job: Job, peer: str, least_s: float) -> None:
+        """Doubles with each failure in a row, jittered; a success ends it."""
+        before = job.pauses.get(peer, (0.0, 0.0))[1]
+        pause_s = min(self.settings.backoff_s_max, max(least_s, 2 * before))
+        job.pauses[peer] = (self.now.mono + pause_s * (0.75 + self.rng.random() / 2), pause_s)
+        next_end = min(until for until, _ in job.pauses.values() if until > self.now.mono)
+        self.alarms.set(("fill", job.task), next_end, self.now.mono)
+
     def report(self, job: Job, peer: str, items: int, seconds: float, *, checked: int = 0, wrong: int = 0) -> None:
         """What `trust` learns from a chunk that came back."""
         if peer != self.node:
             kind = job.request.kind
             self.out.append(Tell(Outcome(peer, kind, items, checked, wrong, failed=False, seconds=seconds)))
+
+    def report_failed(self, job: Job, attempt: Attempt) -> None:
+        """It gave no usable result."""
+        outcome = Outcome(attempt.peer, job.request.kind, len(attempt.items), 0, 0, failed=True, seconds=0.0)
+        self.out.append(Tell(outcome))

@@ -289,6 +289,8 @@ class JobsCore:
 
     def _finish(self, job: Job, state: TaskState, reason: str) -> None:
         desk = self._desk
+        if state == "done" and not job.complete:
+            raise InvariantError(f"{job.task} ends with {job.done} of {len(job.items)} items")
         for attempt in list(job.attempts.values()):
             desk.abandon(attempt)
         del desk.jobs[job.task]

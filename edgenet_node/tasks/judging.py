@@ -2,7 +2,8 @@
 
 A result passes three doors. Its form (`Handler.check_output`): what no honest executor sends excludes the sender and is
 blamed. Its sample: the items that `verification.draw` picks now are computed by somebody else. Its verdict: agreement
-accepts it; disagreement with this node condemns the executor; disagreement with another peer calls for a third opinion.
+accepts it; disagreement with this node condemns the executor; disagreement between peers calls for more opinions until
+two agree, and condemns the others.
 To condemn is to exclude the peer from this job, to throw away what it returned and nobody checked, to do that again
 elsewhere, and to tell `trust`.
 """
@@ -29,8 +30,14 @@ from ..wire.task import RunResult
 from . import journal
 from .desk import Desk
 from .seeking import Seeker
-from .verification import arbitrate, draw
+from .verification import draw
 from .work import Attempt, Check, Job, Segment
+
+OPINIONS_MAX = 7
+"""Opinions on one sample that all differ, before everybody involved is out of the job."""
+
+REPEATS = 4
+"""A peer whose pause has doubled to this many times the first one, and whose computation fails again, is out."""
 
 Ending = tuple[TaskState, str]
 """How a job ends, and why."""
@@ -63,7 +70,7 @@ class Judge:
             return self._result(job, attempt, output, seconds)
         check = job.checks[attempt.check]
         check.attempt = 0
-        return self._second(job, check, attempt.peer, output, seconds)
+        return self._opinion(job, check, attempt.peer, output, seconds)
 
     def _open(self, job: Job, attempt: Attempt, value: Any) -> tuple[bytes, int]:
         output, units = (value.output, value.units) if isinstance(value, RunResult) else (value, 0)
@@ -95,7 +102,9 @@ class Judge:
             desk.report(job, attempt.peer, segment.items, seconds)
             return self._accept(job, segment)
         self._checks += 1
-        job.checks[self._checks] = Check(self._checks, segment, items, seconds, part.tries, job.searches)
+        drawn = job.handler.take(output, [item - part.start for item in items])
+        opinions = {attempt.peer: drawn}
+        job.checks[self._checks] = Check(self._checks, segment, items, seconds, part.tries, job.searches, opinions)
         return None
 
     def _accept(self, job: Job, segment: Segment) -> Ending | None:
@@ -111,62 +120,42 @@ class Judge:
 
     # -- checks
 
-    def _second(self, job: Job, check: Check, peer: str, output: bytes, seconds: float) -> Ending | None:
-        handler, segment = job.handler, check.segment
-        theirs = handler.take(segment.output, [item - segment.start for item in check.open])
-        agrees = handler.same(output, theirs)
-        if check.second:
-            return self._third(job, check, peer, output, agrees)
-        if all(agrees):
-            self._desk.report(job, peer, len(check.items), seconds, checked=len(check.items))
-            return self._passed(job, check, peer)
-        disputed = tuple(item for item, agreed in zip(check.items, agrees, strict=True) if not agreed)
-        if peer == self._desk.node:
-            del job.checks[check.number]
-            self._take_back(job, check)
-            return self._condemn(job, check, segment.peer, len(disputed), peer)
-        check.second, check.second_output, check.disputed = peer, output, disputed
-        return None
+    def _opinion(self, job: Job, check: Check, peer: str, output: bytes, seconds: float) -> Ending | None:
+        """Somebody else's result for the drawn items. This node's own decides; of peers, the first two that agree."""
+        desk, count = self._desk, len(check.items)
+        wrong = {of: job.handler.same(output, earlier).count(False) for of, earlier in check.opinions.items()}
+        if peer != desk.node and all(wrong.values()):
+            check.opinions[peer] = output
+            return self._undecided(job, check) if len(check.opinions) >= OPINIONS_MAX else None
+        del job.checks[check.number]
+        if peer != desk.node:
+            desk.report(job, peer, count, seconds, checked=count)
+        for of in check.opinions:
+            if of != check.segment.peer and not wrong[of]:
+                desk.report(job, of, count, 0.0, checked=count)
+        # Guilt first: it may take back results that would make the job look complete.
+        endings = [self._condemn(job, check, of, mistakes, peer) for of, mistakes in wrong.items() if mistakes]
+        if wrong[check.segment.peer]:
+            job.queue.give_back(check.segment.start, check.segment.stop, check.tries)
+        elif (done := self._passed(job, check, peer)) is not None:
+            return done
+        return next((ending for ending in endings if ending is not None), None)
 
     def _passed(self, job: Job, check: Check, by: str) -> Ending | None:
         segment = check.segment
-        del job.checks[check.number]
         segment.checked, segment.by = len(check.items), by
         self._desk.report(job, segment.peer, segment.items, check.seconds, checked=segment.checked)
         data = {"peer": segment.peer, "items": segment.items, "checked": segment.checked, "by": by}
         self._desk.emit(job, "verified", data)
         return self._accept(job, segment)
 
-    def _third(self, job: Job, check: Check, peer: str, output: bytes, agrees_first: list[bool]) -> Ending | None:
-        """`agrees_first`: the third opinion, item by item, with the first."""
-        handler, first, second = job.handler, check.segment.peer, check.second
-        positions = [check.items.index(item) for item in check.disputed]
-        agrees_second = handler.same(output, handler.take(check.second_output, positions))
-        verdict = arbitrate(agrees_first, agrees_second, certain=peer == self._desk.node)
-        if verdict.open:
-            del job.checks[check.number]
-            self._take_back(job, check)
-            ending = None
-            for one in (first, second, peer):
-                ending = (
-                    self._exclude(job, one, "three opinions differ, at least two are wrong", verdict.open) or ending
-                )
-            return ending
-        if peer != self._desk.node:
-            self._desk.report(job, peer, len(check.disputed), 0.0, checked=len(check.disputed))
-        ending = None
-        if verdict.first_wrong:
-            del job.checks[check.number]
-            self._take_back(job, check)
-            ending = self._condemn(job, check, first, verdict.first_wrong, peer)
-        else:
-            # The second opinion lied where it differed; where it agreed it is worth nothing either.
-            check.second, check.second_output, check.disputed = "", b"", ()
-            check.tried.add(second)
-        if verdict.second_wrong:
-            return self._condemn(job, check, second, verdict.second_wrong, peer) or ending
-        self._desk.report(job, second, len(check.items), 0.0, checked=len(check.items))
-        return ending
+    def _undecided(self, job: Job, check: Check) -> Ending | None:
+        """So many opinions and no two agree: whoever is honest among them cannot be told. All are out of this job."""
+        del job.checks[check.number]
+        job.queue.give_back(check.segment.start, check.segment.stop, check.tries)
+        reason = f"{len(check.opinions)} opinions differ, all but one are wrong"
+        endings = [self._exclude(job, peer, reason, len(check.items)) for peer in check.opinions]
+        return next((ending for ending in endings if ending is not None), None)
 
     def waived(self, job: Job, check: Check) -> Ending | None:
         """Nobody can check it: accepted as it is, and counted as unchecked in the bound."""
@@ -236,10 +225,8 @@ class Judge:
                 del job.checks[check.number]
                 self._take_back(job, check)
                 redone += check.segment.items
-            elif check.second == peer:
-                self._stop_check(job, check)
-                check.second, check.second_output, check.disputed = "", b"", ()
-                check.tried.add(peer)
+            else:
+                check.opinions.pop(peer, None)
         for attempt in [one for one in job.attempts.values() if one.peer == peer]:
             desk.abandon(attempt)
             redone += self._loose(job, attempt, 0)
@@ -292,28 +279,27 @@ class Judge:
                 self._seeker.later(job, desk.settings.seek_s * desk.rng.random())
             case TimedOut() | Unreachable() if not local:
                 desk.out += desk.executors.forget(kind, peer, "does not answer")
-                self._report_failed(job, attempt)
+                self._desk.report_failed(job, attempt)
             case InvalidResult() | Malformed() | TooLarge() if not local:
                 if isinstance(error, InvalidResult):
                     desk.out.append(Event(Blame(peer, error.message[:160])))
                 return self._broken(job, attempt, error)
-            case _:
+            case _ if local:
                 counts = 1
-                if not local:
+            case _:
+                if job.pauses.get(peer, (0.0, 0.0))[1] >= REPEATS * pause_s:
                     return self._broken(job, attempt, error)
-        self.pause(job, peer, pause_s)
+                counts = 1 if desk.unavailable(job) else 0
+                self._desk.report_failed(job, attempt)
+        desk.pause(job, peer, pause_s)
         return self._lost(job, attempt, str(error), counts)
 
     def _broken(self, job: Job, attempt: Attempt, error: Exception) -> Ending | None:
         """The peer answers, but cannot do this. Its failures count against the job only if this node cannot try."""
-        self._report_failed(job, attempt)
+        self._desk.report_failed(job, attempt)
         counts = 1 if self._desk.unavailable(job) else 0
         ending = self._lost(job, attempt, str(error), counts)
         return self._exclude(job, attempt.peer, f"failed: {str(error)[:100]}", 0) or ending
-
-    def _report_failed(self, job: Job, attempt: Attempt) -> None:
-        outcome = Outcome(attempt.peer, attempt.kind, len(attempt.items), 0, 0, failed=True, seconds=0.0)
-        self._desk.out.append(Tell(outcome))
 
     def _lost(self, job: Job, attempt: Attempt, why: str, failed: int) -> Ending | None:
         chunk = job.chunks.get(attempt.chunk)
@@ -329,15 +315,6 @@ class Judge:
         if tries >= self._desk.settings.tries_max:
             return "failed", f"computing it failed {tries} times, last: {why[:300]}"
         return None
-
-    def pause(self, job: Job, peer: str, least_s: float) -> None:
-        """Doubles with each failure in a row, jittered; a success ends it."""
-        desk = self._desk
-        before = job.pauses.get(peer, (0.0, 0.0))[1]
-        pause_s = min(desk.settings.backoff_s_max, max(least_s, 2 * before))
-        job.pauses[peer] = (desk.now.mono + pause_s * (0.75 + desk.rng.random() / 2), pause_s)
-        next_end = min(until for until, _ in job.pauses.values() if until > desk.now.mono)
-        desk.alarms.set(("fill", job.task), next_end, desk.now.mono)
 
     def gone(self, job: Job, attempt: Attempt) -> Ending | None:
         """The executor is not connected any more: do not wait for its answer."""

@@ -7,7 +7,7 @@ import math
 from .chunks import chunk_size
 from .desk import Desk
 from .seeking import Seat, Seeker
-from .work import Attempt, Check, Chunk, Job, Purpose
+from .work import Attempt, Check, Chunk, Job
 
 RECHECK_S = 0.5
 """A late chunk for which nobody is free is looked at again after this."""
@@ -112,8 +112,8 @@ class Placer:
             if check.attempt == 0 and check.number in job.checks:
                 peer = self._checker(job, check)
                 if peer:
-                    purpose: Purpose = "third" if check.second else "check"
-                    attempt = self._desk.launch(job, peer, purpose, check.open, check.segment.start, check.number)
+                    start = check.segment.start
+                    attempt = self._desk.launch(job, peer, "check", check.items, start, check.number)
                     check.attempt = attempt.number
                     if peer != self._desk.node:
                         self._used(job, peer)
@@ -137,8 +137,7 @@ class Placer:
 
     def opinions(self, job: Job, check: Check) -> list[str]:
         """Other peers that could give an opinion, busy or not."""
-        involved = {check.segment.peer, check.second, *check.tried}
-        return [peer for peer in self._seeker.lessors(job) if peer not in involved]
+        return [peer for peer in self._seeker.lessors(job) if peer not in check.opinions]
 
     def unverifiable(self, job: Job) -> list[Check]:
         """First checks that nobody can do: this node lacks the model, and a search since found nobody else. A dispute
@@ -151,7 +150,7 @@ class Placer:
             if check.attempt or self.opinions(job, check):
                 continue
             alone = bool(job.request.only) and set(job.request.only) <= {check.segment.peer, *job.excluded}
-            if check.second:
+            if len(check.opinions) > 1:
                 self._say_undecided(job, check)
             elif alone or job.searches > check.searches:
                 found.append(check)
@@ -160,10 +159,10 @@ class Placer:
         return found
 
     def _say_undecided(self, job: Job, check: Check) -> None:
-        first, second = sorted((check.segment.peer[-8:], check.second[-8:]))
-        reason = f"{first} and {second} disagree, and nobody is here for a third opinion"
+        names = " and ".join(sorted(peer[-8:] for peer in check.opinions))
+        reason = f"{names} disagree, and nobody is here for another opinion"
         if not job.attempts:
-            self._seeker.waits(job, reason, {"items": len(check.disputed)})
+            self._seeker.waits(job, reason, {"items": len(check.items)})
 
     # -- stragglers
 
@@ -176,9 +175,10 @@ class Placer:
             if attempt is not None and attempt.peer != desk.node:
                 at = self._late_at(job, attempt)
                 if at <= now and self.opinions(job, check):
-                    check.tried.add(attempt.peer)
                     check.attempt = 0
                     desk.abandon(attempt)
+                    desk.report_failed(job, attempt)
+                    desk.pause(job, attempt.peer, desk.settings.backoff_s)
                     desk.hungry[job.task] = None
                 next_at = min(next_at, max(at, now + RECHECK_S))
         for chunk in list(job.chunks.values()):

@@ -198,9 +198,9 @@ class Seeker:
         return "leaves work to others (self_share is 0)"
 
     def _deserted(self, job: Job) -> bool:
-        """Every executor that was found is out, or failed last: even a node without a share of its own takes over."""
+        """Nobody with a lease, or all of them failed last: even a node without a share of its own takes over."""
         now = self._desk.now.mono
-        return all(peer in job.excluded or job.paused(peer, now) for peer in job.leased)
+        return all(job.paused(peer, now) for peer in self.lessors(job))
 
     def local_slots(self) -> int:
         settings = self._desk.settings
@@ -212,7 +212,7 @@ class Seeker:
         node, now = self._desk.node, self._desk.now.mono
         if not job.paused(node, now) and self.here(job):
             flying = self._desk.local_flying(checks=False)
-            if flying < self.local_slots():
+            if flying < self.local_slots() + self._ahead(job):
                 found.append(self._seat(job, node, newcomer=False))
         return sorted(found, key=lambda seat: seat.expected_s) if len(found) > 1 else found
 
@@ -240,7 +240,7 @@ class Seeker:
             unproven = len(flying) + sum(1 for check in job.checks.values() if check.segment.peer == peer)
             if unproven >= desk.settings.newcomer_chunks:
                 return None
-        elif len(flying) >= self._slots(job, peer):
+        elif len(flying) >= self._slots(job, peer) + self._ahead(job):
             return None
         return self._seat(job, peer, newcomer=standing.newcomer)
 
@@ -252,6 +252,10 @@ class Seeker:
         if speed and speed * min(len(job.items), settings.chunk_start) < TINY_S:
             return held.view.workers + TINY_AHEAD
         return held.view.workers + (held.view.rtt_s > 0.02 * settings.chunk_s)
+
+    def _ahead(self, job: Job) -> int:
+        """A small task need not wait until a chunk of a large one is done: one is let in beside it."""
+        return 1 if len(job.items) <= self._desk.settings.small_items else 0
 
     def _seat(self, job: Job, peer: str, *, newcomer: bool) -> Seat:
         executors, kind = self._desk.executors, job.request.kind

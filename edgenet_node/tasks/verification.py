@@ -13,8 +13,8 @@ job, excluded ones counted, a = 0.05/k makes the sum of their bounds hold at 95 
 bound would be wrong here: with an adaptive rate an executor may lie only where few items are drawn.
 
 What it assumes: that a check is right. A check by this node is; one by another peer is unless both return the same
-wrong answer. Three opinions decide a dispute between peers, so two that collude can outvote an honest third where the
-requester cannot compute.
+wrong answer. In a dispute the first two opinions that agree are believed, so two that collude can outvote an honest
+third where the requester cannot compute.
 """
 
 from __future__ import annotations
@@ -72,24 +72,3 @@ def assess(samples: Sequence[Sampled], executors: int, mismatches: int, total: i
     miss = (1.0 - CONFIDENCE) / max(1, executors, len(by_peer))
     wrong = sum(undetected_max(of_one, miss) for of_one in by_peer.values())
     return Verified(checked, total, mismatches, wrong / total if total else 0.0)
-
-
-class Verdict(Struct, frozen=True):
-    """Of the disputed items: how many the first and the second opinion had wrong, and on how many all three differ."""
-
-    first_wrong: int
-    second_wrong: int
-    open: int
-
-
-def arbitrate(first: Sequence[bool], second: Sequence[bool], *, certain: bool) -> Verdict:
-    """`first[i]`: the third opinion agrees with the first on item i. `certain`: the third opinion is this node's own,
-    so whoever differs from it is wrong; otherwise an item on which all differ stays open."""
-    first_wrong = second_wrong = undecided = 0
-    for agrees_first, agrees_second in zip(first, second, strict=True):
-        if certain or agrees_first or agrees_second:
-            first_wrong += not agrees_first
-            second_wrong += not agrees_second
-        else:
-            undecided += 1
-    return Verdict(first_wrong, second_wrong, undecided)

@@ -15,8 +15,8 @@ from .events import EventLog
 from .handlers import Handler
 from .verification import Sampled, assess
 
-Purpose = Literal["run", "check", "third"]
-"""`run`: the first computation of a chunk. `check`: a second opinion on items of it. `third`: who is right."""
+Purpose = Literal["run", "check"]
+"""`run`: the first computation of a chunk. `check`: another opinion on items of it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -70,8 +70,8 @@ class Segment:
 
 @dataclass(slots=True, eq=False)
 class Check:
-    """A result on its way to be accepted. `items` were drawn; `second` and `second_output` are the second opinion once
-    it disagrees on `disputed`; `attempt` is 0 while it waits for somebody to compute it; `tried` cannot."""
+    """A result on its way to be accepted. `items` were drawn; `opinions` are results for them by peer, that of the
+    executor first; `attempt` is 0 while it waits for somebody to compute another one."""
 
     number: int
     segment: Segment
@@ -79,16 +79,8 @@ class Check:
     seconds: float
     tries: int
     searches: int
+    opinions: dict[str, bytes]
     attempt: int = 0
-    second: str = ""
-    second_output: bytes = b""
-    disputed: tuple[int, ...] = ()
-    tried: set[str] = field(default_factory=set)
-
-    @property
-    def open(self) -> tuple[int, ...]:
-        """The items that the next opinion is asked about."""
-        return self.disputed or self.items
 
 
 class Request(Struct, frozen=True):

@@ -71,6 +71,7 @@ class World:
         *,
         link: Link | None = None,
         make_store: Callable[[random.Random], MemoryStore] = lambda _rng: MemoryStore(),
+        make_artifacts: Callable[[str], MemoryArtifacts] = lambda _peer: MemoryArtifacts(),
         skew_max_s: float = 0.0,
     ) -> None:
         self.rng = random.Random(seed)
@@ -78,6 +79,7 @@ class World:
         self.nodes: dict[str, WorldNode] = {}
         self._build = build
         self._make_store = make_store
+        self._make_artifacts = make_artifacts
         self._skew_max_s = skew_max_s
         self._nursery: trio.Nursery | None = None
 
@@ -94,7 +96,7 @@ class World:
         """First lives. Returns when each one's cores are restored."""
         for peer in peers:
             store = self._make_store(random.Random(self.rng.getrandbits(32)))
-            await self._begin(peer, 1, store, MemoryArtifacts())
+            await self._begin(peer, 1, store, self._make_artifacts(peer))
 
     async def restart(self, peer: str) -> None:
         """The next life of a node that crashed, stopped or failed, on what its disk still holds."""

@@ -78,7 +78,7 @@ def check_forward(
         np.testing.assert_allclose(got[i], wanted, atol=tolerance)
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=5)
 @given(lengths=st.lists(st.integers(1, 40), min_size=1, max_size=6), seed=st.integers(0, 2**32 - 1))
 def test_forward_of_any_packing_is_the_reference_per_sequence(lengths: list[int], seed: int) -> None:
     check_forward(sorted(lengths), seed)
@@ -93,14 +93,15 @@ def test_scores_beyond_the_range_of_exp_take_the_row_maximum() -> None:
     check_forward([5, 5, 17], 9, gain=20.0, tolerance=2e-2)
 
 
+@settings(max_examples=25)
 @given(
-    rows=st.integers(1, 40),
+    rows=st.integers(1, 24),
     seed=st.integers(0, 2**32 - 1),
-    shape=st.sampled_from([(384, 768), (384, 384), (1536, 384)]),
+    depth=st.sampled_from([384, 1536]),
+    width=st.sampled_from([384, 768]),
 )
-def test_products_by_tiles_are_whole_products(rows: int, seed: int, shape: tuple[int, int]) -> None:
+def test_products_by_tiles_are_whole_products(rows: int, seed: int, depth: int, width: int) -> None:
     rng = np.random.default_rng(seed)
-    depth, width = shape
     x, weights = rng.standard_normal((rows, depth), np.float32), rng.standard_normal((depth, width), np.float32)
     wanted = x.astype(np.float64) @ weights.astype(np.float64)
     out, turned = np.empty((rows, width), np.float32), np.empty((width, rows), np.float32)

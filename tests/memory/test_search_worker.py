@@ -108,9 +108,9 @@ def test_real_vectors_agree_with_the_reference(tmp_path: Path) -> None:
         segments.append([str(path), str(at), b""])
     hits = hits_of(search_worker.search(context, segments, query.tobytes(), 20, {}))
     unit = vectors / np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
-    scores, rows = reference_top_k(unit, query[None, :], 20)
-    assert [hit.id for hit in hits] == [f"{row:03d}" for row in rows[0]]
-    assert np.allclose([hit.score for hit in hits], scores[0], atol=1e-6)
+    best = reference_top_k(unit, query, 20, "cosine")
+    assert [hit.id for hit in hits] == [f"{row:03d}" for _, row in best]
+    assert np.allclose([hit.score for hit in hits], [score for score, _ in best], atol=1e-6)
     picked = [[path, digest, np.asarray([0, 5], "<u4").tobytes()] for path, digest, _ in segments]
     again = search_worker.score(context, picked, query.tobytes())
     expected = unit @ (query / np.linalg.norm(query))

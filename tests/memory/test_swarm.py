@@ -23,7 +23,7 @@ from edgenet_node.messages.memory import (
     ShareIndex,
 )
 from edgenet_node.messages.trust import Standing, StandingChanged
-from edgenet_node.wire.index import Hits, SearchSegments
+from edgenet_node.wire.index import Hits, SearchSegments, SegmentAt
 
 from .oracle import brute_force, vector_of
 from .world import Node, World
@@ -121,7 +121,6 @@ def test_results_are_exact_through_changes_loss_crashes_and_restarts(tmp_path: P
     wait_for_replicas(world, owner)
     result = check_search(world, owner, truth, rng)
     assert result.complete
-    held = {str(path.name) for node in others for path in node.folder.iterdir() if node.pins.get(path.name)}
     world.run(60.0)
     live = {segment.digest for segment in world.ask(owner, GetIndex("notes")).segments}
     held = {path.name for node in others for path in node.folder.iterdir() if node.pins.get(path.name)}
@@ -177,7 +176,9 @@ def test_a_short_absence_moves_nothing(tmp_path: Path) -> None:
 
 
 def inflate(query: SearchSegments, answer: Hits) -> Hits:
-    return Hits([msgspec.structs.replace(hit, score=min(hit.score + 0.25, 1.0)) for hit in answer.hits], answer.rows, [])
+    return Hits(
+        [msgspec.structs.replace(hit, score=min(hit.score + 0.25, 1.0)) for hit in answer.hits], answer.rows, []
+    )
 
 
 def forge(query: SearchSegments, answer: Hits) -> Hits:
@@ -193,7 +194,9 @@ def hold_back(query: SearchSegments, answer: Hits) -> Hits:
 
 
 @pytest.mark.parametrize(
-    ("lie", "duplicate_rate"), [(inflate, 0.0), (forge, 0.0), (invent, 0.0), (hold_back, 1.0)], ids=lambda p: str(p)
+    ("lie", "duplicate_rate"),
+    [(inflate, 0.0), (forge, 0.0), (invent, 0.0), (hold_back, 1.0)],
+    ids=["inflate", "forge", "invent", "hold back"],
 )
 def test_a_lying_holder_is_caught_and_its_part_redone(tmp_path: Path, lie: Any, duplicate_rate: float) -> None:
     settings = msgspec.structs.replace(SETTINGS, duplicate_rate=duplicate_rate)
@@ -253,7 +256,7 @@ def test_readers_search_and_others_are_refused(tmp_path: Path) -> None:
     for segment in view.segments:
         for holder in segment.holders:
             asked = SearchSegments(
-                owner.key.public, "notes", [_at(segment.digest)], vector_of("secret"), 3, {}
+                owner.key.public, "notes", [SegmentAt(segment.digest, 0)], vector_of("secret"), 3, {}
             )
             box = world.request(world.node(holder), asked, stranger.peer)
             world.run(1.0)
@@ -265,12 +268,6 @@ def test_readers_search_and_others_are_refused(tmp_path: Path) -> None:
     world.run(5.0)
     with pytest.raises(Refused):
         world.ask(stranger, query)
-
-
-def _at(digest: str) -> Any:
-    from edgenet_node.wire.index import SegmentAt
-
-    return SegmentAt(digest, 0)
 
 
 def test_a_reader_goes_on_without_the_owner_and_notices_changes(tmp_path: Path) -> None:
@@ -346,7 +343,8 @@ def test_the_newest_content_wins_whatever_order_batches_finish_in(tmp_path: Path
     owner.crash()
     owner.start()
     world.run(30.0)
-    truth: Truth = {"a": ("text 5", {})} | {f"b{turn}": ("kept", {}) for turn in range(6) if turn != 3}
+    truth: Truth = {"a": ("text 5", {})}
+    truth.update((f"b{turn}", ("kept", {})) for turn in range(6) if turn != 3)
     assert removed[0][0] == 1
     assert not any(boxes)
     result = world.ask(owner, SearchIndex("notes", text="anything", k=20))

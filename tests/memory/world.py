@@ -316,7 +316,7 @@ class World:
         self._count += 1
         self._replies[self._count] = on_reply or (lambda value, error: box.append((value, error)))
         part = "holder" if type(query) in HOLDER_REMOTE else "indexes"
-        assert part == "holder" or type(query) in ACCEPTS or type(query) is GetManifest
+        assert part == "holder" or type(query) in ACCEPTS
         node.step(part, Envelope(query, self._count, sender))
         return box
 
@@ -394,7 +394,7 @@ class World:
                 complete(None, Unreachable("no connection"))
                 return
             if self.rng.random() >= self.loss:
-                self.request(target, query, node.peer, lambda value, error: back(value, error))
+                self.request(target, query, node.peer, back)
 
         def back(value: Any, error: Exception | None) -> None:
             if error is not None:

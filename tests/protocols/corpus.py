@@ -1,4 +1,4 @@
-"""protocols/ as tests see it: the specs with their numbered requirements, the vectors with their shorthands expanded."""
+"""protocols/ for tests: the specs with their numbered requirements, the vectors with their shorthands written out."""
 
 from __future__ import annotations
 
@@ -65,11 +65,10 @@ def entries(path: Path) -> list[dict[str, Any]]:
 
 def vectors() -> list[Vector]:
     """Every entry of every file: a file that is not named valid.json or invalid.json is an error."""
-    found = []
+    found: list[Vector] = []
     for path in vector_files():
         assert path.stem in ("valid", "invalid"), path
-        for entry in entries(path):
-            found.append(_vector(path, dict(entry)))
+        found += [_vector(path, dict(entry)) for entry in entries(path)]
     return found
 
 
@@ -94,9 +93,7 @@ def from_hex(text: str | list[Any]) -> bytes:
     """Hex, or a list of hex and `[hex, times]`."""
     if isinstance(text, str):
         return bytes.fromhex(text)
-    return b"".join(
-        bytes.fromhex(part) if isinstance(part, str) else bytes.fromhex(part[0]) * part[1] for part in text
-    )
+    return b"".join(bytes.fromhex(part) if isinstance(part, str) else bytes.fromhex(part[0]) * part[1] for part in text)
 
 
 def expand(value: Any) -> Any:

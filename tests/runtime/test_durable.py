@@ -10,7 +10,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from edgenet_node.effects import Delete, Early, Effect, Envelope, Event, Limits, Now, Put, Reply, Row, Tell
+from edgenet_node.effects import Delete, Early, Effect, Envelope, Event, Limits, Now, Put, Reply, Row, Save, Tell
 from edgenet_node.errors import EdgenetError, StoreError, StoreFull
 from edgenet_node.runtime import NodeFailed, Runtime
 from edgenet_node.testing.determinism import seed_scheduler
@@ -180,6 +180,36 @@ async def test_a_full_disk_refuses_the_work_and_the_core_forgets_it(autojump_clo
         assert counters.store_refusals >= 1
         assert counters.restarts == 0
         assert node.failure is None
+
+
+async def test_a_refused_commit_takes_later_steps_with_it(autojump_clock: MockClock) -> None:
+    """They were stepped on a state that never was; only what was still queued comes after."""
+
+    class FullOnce(MemoryStore):
+        refusals = 1
+
+        async def commit(self, part: str, saves: Sequence[Save]) -> None:
+            if self.refusals:
+                self.refusals -= 1
+                await until(lambda: len(stepped) == 2)
+                raise StoreFull("no space left")
+            await super().commit(part, saves)
+
+    stepped: list[int] = []
+
+    def step(e: Envelope[Any], now: Now) -> list[Effect]:
+        stepped.append(e.body.amount)
+        return [Put("t", str(e.body.amount), b""), Reply(e.reply_to, e.body.amount)]
+
+    store = FullOnce()
+    limits = Limits(batch_max=1, outbox_max=2)
+    async with running(part(lambda: Script(step), accepts=(Add,), limits=limits), store=store) as node:
+        answers: list[Any] = []
+        for number in (1, 2, 3):
+            node.runtime.bus.ask_soon(Add(number), 100.0, lambda value, error: answers.append(value or type(error)))
+        await until(lambda: len(answers) == 3)
+        assert answers == [StoreFull, StoreFull, 3]
+        assert list(store.rows()["toy"]) == [("t", "3")]
 
 
 @pytest.mark.parametrize("after", [0, 1, 3])

@@ -14,6 +14,8 @@ from trio.testing import MockClock
 from edgenet_node.effects import Compute, Done, Effect, Envelope, Limits, Now, Put, Reply, Row, Tell, Tick
 from edgenet_node.errors import ConfigError, EdgenetError, InvariantError, LocalError
 from edgenet_node.runtime import NodeFailed, Supervision
+from edgenet_node.runtime.drive import SLICE_S
+from edgenet_node.testing.clock import TrioClock
 from edgenet_node.testing.inline_executor import InlineExecutor
 from edgenet_node.testing.store import MemoryStore
 from edgenet_node.testing.world import until
@@ -264,6 +266,27 @@ async def test_wake_at_must_be_a_number(autojump_clock: MockClock) -> None:
     ) as node:
         await node.ended.wait()
         assert "wake_at is not a number" in str(node.failure)
+
+
+async def test_a_slow_core_yields_after_its_slice(autojump_clock: MockClock) -> None:
+    """Every look at this clock costs a millisecond, as if each step took that long."""
+
+    class Creeping(TrioClock):
+        crept_s = 0.0
+
+        def now(self) -> Now:
+            self.crept_s += 0.001
+            now = super().now()
+            return Now(now.mono + self.crept_s, now.wall)
+
+    core = Script(lambda _e, _now: [])
+    async with running(part(core), clock=Creeping()) as node:
+        for number in range(100):
+            node.runtime.bus.tell(Note(str(number)))
+        await until(lambda: len(core.seen) == 100)
+        counters = node.runtime.bus.counters().parts["toy"]
+        assert counters.batch_largest <= SLICE_S / 0.001
+        assert counters.batches >= 50
 
 
 async def test_a_flood_delays_neither_ticks_nor_other_parts(autojump_clock: MockClock) -> None:

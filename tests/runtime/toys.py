@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from edgenet_node.effects import Core, Effect, Envelope, Limits, Now, Part, Query, Row
 from edgenet_node.errors import EdgenetError, InvariantError, LocalError, Malformed, Overloaded, Refused, TimedOut
+from edgenet_node.ports.clock import Clock
 from edgenet_node.ports.executor import Executor
 from edgenet_node.ports.network import Channel
 from edgenet_node.ports.store import RowStore
@@ -164,6 +165,7 @@ async def running(
     supervision: Supervision | None = None,
     seed: int = 0,
     link: Link | None = None,
+    clock: Clock | None = None,
 ) -> AsyncIterator[Node]:
     """Start the parts on fakes, and end them hard when the block ends. Peers may be added to `node.network`."""
     async with trio.open_nursery() as nursery:
@@ -175,7 +177,7 @@ async def running(
             store=store or MemoryStore(),
             network=port,
             executor=executor or InlineExecutor({}),
-            clock=TrioClock(),
+            clock=clock or TrioClock(),
             rng=random.Random(seed),
             wire=ToyWire(),
             services=services,

@@ -81,22 +81,29 @@ class Trust:
         self.rate_min = rate_min
         self.clean: dict[str, int] = {}
         self.avoided: set[str] = set()
+        self.failures: dict[str, int] = {}
+        self.paused: dict[str, float] = {}
         self.outcomes: list[Outcome] = []
 
-    def standing(self, peer: str, kind: str) -> Standing:
+    def standing(self, peer: str, kind: str, now: float) -> Standing:
         clean = self.clean.get(peer, 0)
         rate = 1.0 if clean < 16 else max(self.rate_min, min(1.0, 8.0 / clean))
-        return Standing(peer, kind, rate, clean < 16, peer in self.avoided, 0.5)
+        avoided = peer in self.avoided or self.paused.get(peer, 0.0) > now
+        return Standing(peer, kind, rate, clean < 16, avoided, 0.5)
 
-    def learn(self, outcome: Outcome) -> StandingChanged | None:
+    def learn(self, outcome: Outcome, now: float) -> StandingChanged | None:
         self.outcomes.append(outcome)
-        before = self.standing(outcome.peer, outcome.kind)
+        before = self.standing(outcome.peer, outcome.kind, now)
+        self.failures[outcome.peer] = self.failures.get(outcome.peer, 0) + 1 if outcome.failed else 0
         if outcome.wrong:
             self.clean[outcome.peer] = 0
             self.avoided.add(outcome.peer)
+        elif self.failures[outcome.peer] >= 4:
+            self.failures[outcome.peer] = 0
+            self.paused[outcome.peer] = now + 20.0
         elif not outcome.failed:
             self.clean[outcome.peer] = self.clean.get(outcome.peer, 0) + outcome.checked
-        after = self.standing(outcome.peer, outcome.kind)
+        after = self.standing(outcome.peer, outcome.kind, now)
         crossed = (before.newcomer, before.avoided) != (after.newcomer, after.avoided)
         return StandingChanged(after) if crossed else None
 
@@ -184,7 +191,9 @@ class World:
                     self._in_flight[effect.tag] = operation
                     assert 0 < effect.timeout_s < math.inf
                     self._perform(effect, operation)
-                    self.at(effect.timeout_s, lambda e=effect, o=operation: self._done(e.tag, o, error=TimedOut("late")))  # type: ignore[misc]
+                    self.at(
+                        effect.timeout_s, lambda e=effect, o=operation: self._done(e.tag, o, error=TimedOut("late"))
+                    )  # type: ignore[misc]
                 case Tell(body):
                     self._tell(body)
                 case Event():
@@ -202,7 +211,7 @@ class World:
             case Ask(tag, Acquire() as query):
                 self.at(LATENCY_S, lambda: self._done(tag, operation, self._auction(query)))
             case Ask(tag, GetStandings(kind, peers)):
-                standings = tuple(self.trust.standing(peer, kind) for peer in peers)
+                standings = tuple(self.trust.standing(peer, kind, self.mono) for peer in peers)
                 self.at(0.0, lambda: self._done(tag, operation, standings))
             case Compute(tag, _, _, args):
                 count = len(decode(args[-1], list[bytes], bytes_max=2**20))
@@ -224,7 +233,7 @@ class World:
         match body:
             case Outcome():
                 assert body.peer != NODE
-                changed = self.trust.learn(body)
+                changed = self.trust.learn(body, self.mono)
                 if changed is not None:
                     self.at(0.0, lambda: self.step(Envelope(changed)) and None)
             case UseLease(lease):
@@ -243,13 +252,17 @@ class World:
                 continue
             reason = "not connected" if not peer.up else ""
             reason = reason or ("excluded" if peer.name in query.exclude else "")
-            reason = reason or ("avoided" if peer.name in self.trust.avoided else "")
+            reason = reason or ("avoided" if self.trust.standing(peer.name, query.kind, self.mono).avoided else "")
             if reason:
                 declined.append(Declined(peer.name, reason))
                 continue
             lease = self.rng.randbytes(16)
-            view = LeaseView(lease, peer.name, query.kind, 3, query.units, peer.workers, self.mono + 120.0, 2 * LATENCY_S)
-            peer.core.step(Envelope(LeaseGranted(lease, NODE, query.kind, 3, query.units, self.mono + 120.0)), self.now())
+            view = LeaseView(
+                lease, peer.name, query.kind, 3, query.units, peer.workers, self.mono + 120.0, 2 * LATENCY_S
+            )
+            peer.core.step(
+                Envelope(LeaseGranted(lease, NODE, query.kind, 3, query.units, self.mono + 120.0)), self.now()
+            )
             self.leases[lease] = view
             leases.append(view)
         return Leases(tuple(leases[: query.executors_max]), tuple(declined))
@@ -339,4 +352,3 @@ def numbered(count: int) -> tuple[bytes, ...]:
 
 def unpacked(outcome: TaskOutcome) -> list[bytes]:
     return decode(outcome.output, list[bytes], bytes_max=2**26)
-

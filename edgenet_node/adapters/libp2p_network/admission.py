@@ -1,7 +1,7 @@
 """Who may use the swarm-bound streams: a bounded table of undecided, admitted and refused peers.
 
-The decision is made above (`hello`); this table only remembers it. An admission holds across reconnects, since a peer id
-is a public key. A refusal holds for `refuse_for_s`; then the peer is undecided again.
+The decision is made above (`hello`); this table only remembers it. An admission holds across reconnects, since a peer
+id is a public key. A refusal holds for `refuse_for_s`; then the peer is undecided again.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ import trio
 
 from ...errors import Malformed, NotFound, Overloaded, StoreError, TimedOut, TooLarge, Unreachable, UsageError
 from ...ports.store import ArtifactStore, ArtifactWriter
-from .calls import FrameReader
+from .framed import FrameReader
 from .frames import ERROR, REQUEST, RESPONSE, FrameDecoder, decode_error, encode, encode_error
 from .limits import NetworkSettings
 from .muxer import StreamBroken, StreamEnded

@@ -1,8 +1,8 @@
 """Frames on a call stream, and errors as frames.
 
-A frame is `u32 length | u64 id | u8 kind | payload`, big-endian; `length` counts everything after itself, so 9 more than
-the payload. Kinds: 0 request, 1 response, 2 error, 3 cancel. Ids are chosen by the opener, from 1 up; id 0 in an error
-frame means the whole connection: the sender is about to drop it, and says why.
+A frame is `u32 length | u64 id | u8 kind | payload`, big-endian; `length` counts everything after itself, so 9 more
+than the payload. Kinds: 0 request, 1 response, 2 error, 3 cancel. Ids are chosen by the opener, from 1 up; id 0 in an
+error frame means the whole connection: the sender is about to drop it, and says why.
 
 An error's payload is the MessagePack array `[code, message, retry_after_s]`.
 """
@@ -36,7 +36,8 @@ class Frame(msgspec.Struct, frozen=True):
 
 
 class FrameDecoder:
-    """Splits bytes into frames. Nothing is allocated for a frame above `frame_bytes_max`: it is refused by its header."""
+    """Splits bytes into frames. Nothing is allocated for a frame above `frame_bytes_max`: it is refused by its
+    header."""
 
     def __init__(self, frame_bytes_max: int) -> None:
         self._max = frame_bytes_max

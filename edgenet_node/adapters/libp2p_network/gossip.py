@@ -4,13 +4,13 @@ Sending is paced by a token bucket out of a bounded queue, because the library d
 Receiving happens in the topic validator, before the library's own queue. What the upper layer answers becomes:
 
 * `accept`: handed on to the mesh.
-* `reject`: not handed on, not marked as seen, counted, the author blamed (the signature is already verified, so it is the
-  author's message, whoever forwarded it).
+* `reject`: not handed on, not marked as seen, counted, the author blamed (the signature is already verified, so it is
+  the author's message, whoever forwarded it).
 * `ignore`: marked as seen, so that nobody offers it to us again, but not handed on and nobody blamed. The library knows
   only yes and no; this third answer is made by telling the validator "yes" and stopping in the router's `publish`.
 
-Blamed on the forwarder: more than `gossip_bytes_max`, not exactly one topic, a bad signature or key, an undecodable RPC,
-more messages a second than any honest mesh neighbour forwards. Messages of refused authors are dropped, silently.
+Blamed on the forwarder: more than `gossip_bytes_max`, not exactly one topic, a bad signature or key, an undecodable
+RPC, more messages a second than any honest mesh neighbour forwards. Messages of refused authors are dropped, silently.
 
 Loses messages by design: whatever must arrive needs anti-entropy over calls.
 """
@@ -42,7 +42,8 @@ FORWARDERS_MAX: Final = 4096
 
 
 class Router(GossipSub):  # type: ignore[misc]
-    """Gossipsub whose tasks cannot end the host, which forwards nothing that was ignored, and whose tables stay small."""
+    """Gossipsub whose tasks cannot end the host, which forwards nothing that was ignored, and whose tables stay
+    small."""
 
     def __init__(self, settings: NetworkSettings, report: Report) -> None:
         degree, low, high = DEGREE

@@ -11,7 +11,7 @@ import socket
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 import structlog
 import trio
 from libp2p.crypto.ed25519 import create_new_key_pair
@@ -50,8 +50,9 @@ def peer_id(seed: bytes) -> str:
 
 
 class Advertised:
-    """The addresses that identify and gossip carry: the announced ones, else those listened on, with a wildcard replaced
-    by the addresses of the machine's interfaces. Worked out once per set of candidates: the library asks per message."""
+    """The addresses that identify and gossip carry: the announced ones, else those listened on, with a wildcard
+    replaced by the addresses of the machine's interfaces. Worked out once per set of candidates: the library asks per
+    message."""
 
     def __init__(self, announce: Sequence[str]) -> None:
         self._announce = [Multiaddr(text) for text in announce]
@@ -215,6 +216,6 @@ def probe(address: Multiaddr) -> None:
             trial.bind((host, port))
         except OSError as error:
             raise ConfigError(
-                f"network.listen {address}: {error.strerror}. Is another node running on this port? Choose another port, "
-                "or 0 for any"
+                f"network.listen {address}: {error.strerror}. Is another node running on this port? Choose another "
+                "port, or 0 for any"
             ) from error

@@ -186,7 +186,8 @@ class Keeper:
                     await self._wake.wait()
 
     def _pause(self, now: float) -> float:
-        """Seconds until the next peer is due; refusals end and targets change unannounced, so never above `PAUSE_MAX_S`."""
+        """Seconds until the next peer is due; refusals end and targets change unannounced, so never above
+        `PAUSE_MAX_S`."""
         short = self._links.count() < self._settings.peers_target
         times = [
             known.next_at - now

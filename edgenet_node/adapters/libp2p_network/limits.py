@@ -30,8 +30,8 @@ class NetworkSettings(Struct, frozen=True, kw_only=True):
     peers_known_max: int = 1024
     streams_per_peer_max: int = 64
 
-    # Calls. A frame of 1 MiB is the largest message of any protocol; bulk data goes through `fetch`. A peer that reads no
-    # answers can make us hold one frame for each call in flight.
+    # Calls. A frame of 1 MiB is the largest message of any protocol; bulk data goes through `fetch`. A peer that reads
+    # no answers can make us hold one frame for each call in flight.
     frame_bytes_max: int = 1 << 20
     calls_in_flight_per_peer_max: int = 128
     calls_waiting_per_peer_max: int = 1024
@@ -50,14 +50,13 @@ class NetworkSettings(Struct, frozen=True, kw_only=True):
     heartbeat_s: int = 1
 
     # Artifacts.
-    blob_chunk_bytes: int = 256 << 10
     blobs_served_per_peer_max: int = 4
     blobs_fetched_max: int = 8
 
-    # Memory. A Yamux window may grow to `stream_window_bytes_max`; what a peer makes us hold unread on one connection is
-    # bounded by `buffered_bytes_per_connection_max`: eight full windows, or 64 streams at the initial 256 KiB and four full.
+    # Memory. A Yamux window may grow to `stream_window_bytes_max`. What a peer makes us hold unread on one connection
+    # is bounded by all our fetches at full windows (8 of 4 MiB) and all its streams at initial ones (64 of 256 KiB).
     stream_window_bytes_max: int = 4 << 20
-    buffered_bytes_per_connection_max: int = 32 << 20
+    buffered_bytes_per_connection_max: int = 48 << 20
 
     # Time.
     open_timeout_s: float = 5.0
@@ -107,7 +106,6 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
     "pubsub_queue_max": (32, 1 << 16),
     "gossip_seen_max": (1000, 10_000_000),
     "heartbeat_s": (1, 60),
-    "blob_chunk_bytes": (4 << 10, 1 << 20),
     "blobs_served_per_peer_max": (1, 64),
     "blobs_fetched_max": (1, 64),
     "stream_window_bytes_max": (256 << 10, 16 << 20),

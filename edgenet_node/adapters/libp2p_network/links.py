@@ -24,8 +24,8 @@ SWEEP_S: Final = 1.0
 
 
 class Links:
-    """`joined(peer, outbound)` and `left(peer)` are called once per peer; `kept(peer)` says whether a full house must make
-    room for it."""
+    """`joined(peer, outbound)` and `left(peer)` are called once per peer; `kept(peer)` says whether a full house must
+    make room for it."""
 
     def __init__(
         self,

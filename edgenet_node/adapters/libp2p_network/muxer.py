@@ -45,7 +45,8 @@ class StreamBroken(Exception):
 
 
 class GuardedYamux(yamux.Yamux):  # type: ignore[misc]
-    """`bytes_in`, `bytes_out`: plaintext bytes of all streams, muxer frames included. `heard_at`: time of the last byte."""
+    """`bytes_in`, `bytes_out`: plaintext bytes of all streams, muxer frames included. `heard_at`: time of the last
+    byte."""
 
     def __init__(self, conn: Any, peer_id: Any, settings: NetworkSettings, report: Report) -> None:
         super().__init__(conn, peer_id, is_initiator=conn.is_initiator)
@@ -151,7 +152,7 @@ class GuardedYamux(yamux.Yamux):  # type: ignore[misc]
     async def _window_opens(self, stream: Any) -> None:
         """Window updates set no event, so look again every 2 ms; a full window lasts far longer than that."""
         with trio.move_on_after(self._settings.write_timeout_s) as scope:
-            while stream.send_window <= 0 and not (stream.closed or self.event_shutting_down.is_set()):
+            while stream.send_window <= 0 and not stream.closed:  # noqa: ASYNC110 - there is no event to wait for
                 await trio.sleep(WINDOW_POLL_S)
         if scope.cancelled_caught:
             self._report.count("streams_stalled")
@@ -188,7 +189,8 @@ class GuardedYamux(yamux.Yamux):  # type: ignore[misc]
         return data
 
     async def _return_credit(self, stream: Any, used: int) -> None:
-        """Give back what was read; while below the limit, let the library widen the window to the connection's speed."""
+        """Give back what was read; while below the limit, let the library widen the window to the connection's
+        speed."""
         try:
             if 2 * stream.target_recv_window > self._settings.stream_window_bytes_max:
                 stream.recv_window += used

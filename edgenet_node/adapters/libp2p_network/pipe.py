@@ -10,7 +10,8 @@ from .muxer import GuardedYamux
 
 
 class Pipe:
-    """Bypasses the library's stream object on the hot path: its state locks cost two task switches per read and write."""
+    """Bypasses the library's stream object on the hot path: its state locks cost two task switches per read and
+    write."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream

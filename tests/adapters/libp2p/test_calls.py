@@ -125,7 +125,6 @@ async def test_a_call_that_times_out_is_cancelled_over_there() -> None:
                 await trio.sleep_forever()
             finally:
                 ended.set()
-            return b""
 
         b.listener.answer = answer
         with pytest.raises(TimedOut):
@@ -144,7 +143,6 @@ async def test_a_withdrawn_call_is_cancelled_over_there() -> None:
                 await trio.sleep_forever()
             finally:
                 ended.set()
-            return b""
 
         b.listener.answer = answer
         async with trio.open_nursery() as nursery:
@@ -187,7 +185,6 @@ async def test_waiting_calls_are_bounded() -> None:
 
         async def answer(channel: Channel, peer: str, request: bytes) -> bytes:
             await trio.sleep_forever()
-            return b""
 
         b.listener.answer = answer
         async with trio.open_nursery() as nursery:
@@ -232,7 +229,6 @@ async def test_calls_break_when_the_peer_goes() -> None:
 
             async def answer(channel: Channel, peer: str, request: bytes) -> bytes:
                 await trio.sleep_forever()
-                return b""
 
             b.listener.answer = answer
             errors: list[Unreachable] = []
@@ -283,7 +279,6 @@ async def test_refused_peers_are_told_why_dropped_and_kept_out() -> None:
         async def answer(channel: Channel, peer: str, request: bytes) -> bytes:
             waiting.set()
             await trio.sleep_forever()
-            return b""
 
         b.listener.answer = answer
         reasons: list[str] = []

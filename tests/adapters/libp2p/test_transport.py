@@ -132,7 +132,7 @@ def test_bad_configuration_names_the_field(changes: dict[str, object], text: str
 
 async def test_addresses_that_cannot_be_listened_on_are_refused() -> None:
     for text in ("/ip4/127.0.0.1/udp/0/quic-v1", "/dns4/localhost/tcp/0", "/ip4/192.0.2.1/tcp/9"):
-        with pytest.raises(ConfigError, match="network.listen"):
+        with pytest.raises(ConfigError, match=r"network\.listen"):
             await Node(1, settings(listen=(text,))).network.run()
 
 

@@ -77,7 +77,9 @@ def _offer(book: Book) -> None:
     book.good("offer with seconds in 32 bits", OFFER, single, ["ENC-4"], lenient=True)
 
     book.damaged("offer", OFFER, wrap, body)
-    cases = {f"{field}: {note}": bad for field in ("auction", "lease") for note, bad in OUT_OF_NONCE.items()}
+    cases: dict[str, Any] = {
+        f"{field}: {note}": bad for field in ("auction", "lease") for note, bad in OUT_OF_NONCE.items()
+    }
     book.beyond("offer", OFFER, wrap, body, "AUCTION-1", cases)
     cases = {
         "price: below zero": -1,

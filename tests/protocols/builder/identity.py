@@ -93,17 +93,19 @@ def _signatures(book: Book) -> None:
 def record(founder: Key = FOUNDER, **changes: Any) -> bytes:
     parts = genesis(founder, **changes)
     numbers = parts["epoch"].to_bytes(4, "big") + parts["created_ms"].to_bytes(8, "big")
-    return b"\1" + parts["genesis"] + parts["founder"] + numbers + parts["signature"]
+    data: bytes = b"\1" + parts["genesis"] + parts["founder"] + numbers + parts["signature"]
+    return data
 
 
 def _genesis(book: Book) -> None:
-    for name, changes in (
-        ("a swarm", {}),
-        ("the lowest numbers", {"epoch": 0, "created_ms": 0}),
-        ("the highest numbers", {"epoch": 2**32 - 1, "created_ms": 2**63 - 1}),
+    for name, epoch, created_ms in (
+        ("a swarm", 0, CREATED_MS),
+        ("the lowest numbers", 0, 0),
+        ("the highest numbers", 2**32 - 1, 2**63 - 1),
     ):
-        value = genesis(FOUNDER, **changes)
-        book.good(f"genesis of {name}", GENESIS, record(**changes), ["ID-3"], value | {"name": value["genesis"].hex()})
+        value = genesis(FOUNDER, epoch, created_ms)
+        data = record(epoch=epoch, created_ms=created_ms)
+        book.good(f"genesis of {name}", GENESIS, data, ["ID-3"], value | {"name": value["genesis"].hex()})
     good = record()
     forged = record(OTHER)[:22] + FOUNDER.public + record(OTHER)[54:]
     for name, data in (

@@ -118,7 +118,10 @@ def _answers(book: Book) -> None:
         raises="refused",
         lenient=True,
     )
-    wrap = lambda error: pack([1, error])  # noqa: E731 - a name for the table below
+
+    def wrap(error: Any) -> bytes:
+        return pack([1, error])
+
     book.damaged("error answer", ANSWER, wrap, body, optional=["retry_after_s"])
     cases: dict[str, Any] = {
         "code: of 33 characters": "c" * 33,

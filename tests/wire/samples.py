@@ -1,0 +1,26 @@
+"""A small query of each registered call."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from edgenet_node.wire.auction import Offer, Release
+from edgenet_node.wire.hello import Hello
+from edgenet_node.wire.index import Drop, GetManifest, Hold, SearchSegments, SignedGrant
+from edgenet_node.wire.peers import ListMembers
+from edgenet_node.wire.task import Run, Stop
+
+_GRANT: Final = SignedGrant(b"", bytes(64))
+
+SAMPLES: Final[dict[str, Any]] = {
+    "hello/1": Hello("", ""),
+    "peers.list/1": ListMembers(),
+    "auction.offer/1": Offer(bytes(16), bytes(16), price=0, units=0, expires_s=0.0, workers=0, load=0),
+    "auction.release/1": Release(bytes(16)),
+    "task.run/1": Run(bytes(16), "t", 0, "k", spec=b"", input=b"", items=1, units=0, timeout_s=1.0),
+    "task.stop/1": Stop("t", 0),
+    "index.hold/1": Hold(_GRANT, "0" * 64, size=0, rows=0, version=0, deleted=[], source="1" * 46),
+    "index.drop/1": Drop(_GRANT, []),
+    "index.search/1": SearchSegments(bytes(32), "n", [], bytes(4), 1, {}),
+    "index.manifest/1": GetManifest("n"),
+}
