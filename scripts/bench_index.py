@@ -20,7 +20,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from edgenet_node.kernels import bootstrap  # noqa: E402
+from edgenet_node.kernels import bootstrap
 
 bootstrap.apply()
 

@@ -10,7 +10,6 @@ import structlog
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
-from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 
 from ..errors import ConfigError, InvariantError
@@ -29,9 +28,8 @@ log = structlog.get_logger("edgenet_node.gateway")
 class Gateway:
     """`bind` before the node is built (so that a taken port is an early, clear error), `serve` when it runs.
 
-    hypercorn's own `serve` would take the socket by number (two owners of one descriptor), accept without limit, wait
-    without limit for clients that do not read, and let an error in one connection end the node; so accepting is done
-    here, and hypercorn gets one connection at a time."""
+    hypercorn's own `serve` would take the socket by number (two owners of one descriptor), accept without limit, and let
+    an error in one connection end the node; so accepting is done here, and hypercorn gets one connection at a time."""
 
     def __init__(self, settings: GatewaySettings, token: str) -> None:
         self._settings = settings
@@ -68,7 +66,7 @@ class Gateway:
         if self._socket is None:
             raise InvariantError("the API has no socket: bind comes first")
         app = ASGIWrapper(Guard(Routes(node, self._settings).app(), self._settings, self._token))
-        config, context = _config(self._settings), WorkerContext(None)
+        config, context = _config(), WorkerContext(None)
         listener = trio.SocketListener(trio.socket.from_stdlib_socket(self._socket))
         self._socket = None  # the listener closes it
         async with trio.open_nursery() as connections:
@@ -91,7 +89,9 @@ class Gateway:
         """The last moments of all connections, also when the door is cancelled."""
         try:
             await self._stopping.wait()
-            await context.terminated.set()  # idle connections end now, busy ones after their answer
+            await context.terminated.set()  # connections end after the answer that is under way
+            for connection in self._open:
+                connection.retire()
             with trio.move_on_after(self._settings.grace_s):
                 while self._open:
                     self._left = trio.Event()
@@ -104,10 +104,10 @@ class Gateway:
     async def _attend(self, app: Any, config: Any, context: Any, stream: trio.SocketStream) -> None:
         if len(self._open) >= self._settings.connections_max:
             return  # serve_listeners closes it
-        connection = Connection(stream, self._settings.write_timeout_s)
+        connection = Connection(stream, self._settings)
         self._open.add(connection)
         try:
-            await TCPServer(app, config, context, {}, connection)
+            await connection.run(app, config, context)
         except* Exception:
             # The seam: what a client can provoke in the HTTP library ends its connection, not the node.
             log.warning("a connection to the API failed", exc_info=True)
@@ -116,10 +116,9 @@ class Gateway:
             self._left.set()
 
 
-def _config(settings: GatewaySettings) -> Any:
+def _config() -> Any:
     config = Config()
     config.accesslog = None
     config.errorlog = None  # the guard reports what goes wrong
     config.include_server_header = False
-    config.keep_alive_timeout = settings.head_timeout_s  # hypercorn's word for the wait for a request's head
     return config

@@ -117,7 +117,7 @@ class Workspace:
 def gelu_scaled(u: Array, workspace: Workspace) -> None:
     """`u (1 + tanh(u P(u^2)))` in place on a contiguous array: gelu(x) / GELU_SCALE_OUT for u = GELU_SCALE_IN x.
 
-    Within 1.5e-7 of gelu(x) relative to max(1, |x|), for every finite float32 (large u^2 overflows to an infinity
+    Within 2e-7 of gelu(x) relative to max(1, |x|), for every finite float32 (a large u^2 overflows to an infinity
     whose tanh is exact). Source: minimax fit of atanh(erf(x/sqrt 2))/x, weighted by the error of gelu.
     """
     flat = u.reshape(-1)

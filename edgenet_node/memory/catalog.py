@@ -125,8 +125,6 @@ class Index:
         self.documents: dict[str, int] = {}
         self.pending: dict[str, str] = {}
         self.batches: dict[str, Batch] = {}
-        self.changes = 0
-        """Counts everything that a manifest says."""
         self._number = 0
         self._sequence = 0
 
@@ -193,13 +191,11 @@ class Index:
             if missing:
                 segment.delete(missing)
                 saves.append(self._put_deleted(segment))
-        self.changes += 1
         return saves + (self.finish(batch) if batch else [])
 
     def retire(self, segment: OwnSegment) -> list[Save]:
         """Forget a segment without living rows."""
         del self.segments[segment.number]
-        self.changes += 1
         key = self.key(segment)
         return [Delete("segment", key), Delete("deleted", key), Delete("holders", key)]
 
@@ -232,7 +228,6 @@ class Index:
                 rows.setdefault(slot >> _ROW_BITS, []).append(slot & (1 << _ROW_BITS) - 1)
         for number, deleted in rows.items():
             self.segments[number].delete(deleted)
-            self.changes += 1
         return [self._put_deleted(self.segments[number]) for number in sorted(rows)]
 
     def _put_deleted(self, segment: OwnSegment) -> Put:

@@ -335,7 +335,7 @@ class HolderCore:
                 if done.error is not None or not done.value.swarm:
                     return []
                 self._swarm = done.value.swarm
-                return list(self._holdings.join(self._swarm))
+                return [effect for key in self._holdings.join(self._swarm) for effect in self._forget(key)]
             case ReleaseTag():
                 return []
             case _:

@@ -45,15 +45,15 @@ class Holdings:
                 held = read(row, HeldRow)
                 self.entries[row.key] = Entry(row.key, held, "")
 
-    def join(self, swarm: str) -> list[Save]:
-        """The swarm is known: restored grants can be read. Those of another swarm are let go with their segments."""
-        saves: list[Save] = []
-        for entry in list(self.entries.values()):
+    def join(self, swarm: str) -> list[str]:
+        """The swarm is known: restored grants can be read. Returns the keys of segments of another swarm."""
+        foreign = []
+        for entry in self.entries.values():
             try:
                 self.learn(open_grant(entry.row.grant, swarm))
             except (Malformed, Refused):
-                saves += self.remove(entry.key)
-        return saves
+                foreign.append(entry.key)
+        return foreign
 
     def learn(self, grant: IndexGrant) -> None:
         """The newest reader list of an index counts for all of its segments."""

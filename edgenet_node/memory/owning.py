@@ -78,7 +78,6 @@ class Owning:
         index = self._catalog.get(query.name)
         index.readers = check_readers(query.readers)
         index.grant_version = max(index.grant_version + 1, int(now.wall))
-        index.changes += 1
         self._placement.touch(index)
         return [index.put(), Reply(reply_to, self.view(index, now))]
 
@@ -150,7 +149,7 @@ class Owning:
         return [Reply(reply_to, AddResult(0, len(documents), "", ""))]
 
     def _checked(self, documents: Sequence[Given]) -> list[Document]:
-        """Distinct documents in order of id, the last of each id. `UsageError` naming the first that cannot be taken."""
+        """Distinct documents in order of id, the last of each id. `UsageError` naming one that cannot be taken."""
         settings = self._settings
         if len(documents) > settings.add_documents_max:
             raise UsageError(

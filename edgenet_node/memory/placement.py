@@ -252,7 +252,6 @@ class Placement:
             del replicas[peer]
             effects += self._owe_drop(peer, index.name, segment.digest, now.mono, now)
         if surplus:
-            index.changes += 1
             effects.append(self._save(index, segment))
         return effects
 
@@ -270,7 +269,6 @@ class Placement:
         if done.error is None and done.value.version >= tag.version:
             replica.held, replica.failures = True, 0
             replica.version, replica.grant_version = tag.version, tag.grant_version
-            index.changes += 1
             return []
         return self._failed(index, segment, tag.peer, done.error, now)
 

@@ -1,4 +1,4 @@
-"""Functions over segments that run in worker processes: search, build, merge, inspect.
+"""Functions over segments that run off the loop: search, score, build, merge, inspect.
 
 Segments are mapped read-only from their content-addressed files and kept mapped in one bounded resident per worker, so
 that a query costs no parsing and all workers share the pages. A segment is `[path, digest, deleted]`; `deleted` is a
@@ -15,7 +15,7 @@ import mmap
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,25 +42,31 @@ class Context(Protocol):
     def resident(self, name: str, load: Callable[[], T], *, size_bytes: int = 0) -> T: ...
 
 
-class Mapped:
-    """A segment in a file, with the flags of its living rows for the last deletion bitmap that was asked for."""
+class Alive(NamedTuple):
+    """The living rows for one deletion bitmap; `flags` is None when all rows live."""
 
-    __slots__ = ("_alive", "_deleted", "living", "segment")
+    deleted: bytes
+    flags: NDArray[np.bool_] | None
+    rows: int
+
+
+class Mapped:
+    """A segment in a file, with the living rows of the last deletion bitmap that was asked for, which is replaced as a
+    whole: several threads may search."""
+
+    __slots__ = ("_alive", "segment")
 
     def __init__(self, path: str) -> None:
         self.segment = files.parse(_map(path), inspect=False)
-        self._deleted = b""
-        self._alive: NDArray[np.bool_] | None = None
-        self.living = self.segment.header.rows
+        self._alive = Alive(b"", None, self.segment.header.rows)
 
-    def alive(self, deleted: bytes) -> NDArray[np.bool_] | None:
-        """None when all rows are."""
-        if deleted != self._deleted:
+    def alive(self, deleted: bytes) -> Alive:
+        alive = self._alive
+        if deleted != alive.deleted:
             flags = ~files.bitmap_rows(deleted, self.segment.header.rows)
-            self.living = int(np.count_nonzero(flags))
-            self._alive = None if self.living == self.segment.header.rows else flags
-            self._deleted = deleted
-        return self._alive
+            rows = int(np.count_nonzero(flags))
+            alive = self._alive = Alive(deleted, None if rows == len(flags) else flags, rows)
+        return alive
 
 
 class Shelf:
@@ -96,10 +102,10 @@ def search(
         if mapped.segment.header.dimension != query.shape[1]:
             raise Malformed(f"a query of {query.shape[1]} dimensions for {mapped.segment.header.dimension}")
         alive = mapped.alive(bytes(deleted))
-        rows += mapped.living
+        rows += alive.rows
         mask = mapped.segment.matching(where)
-        if alive is not None:
-            mask = alive if mask is None else mask & alive
+        if alive.flags is not None:
+            mask = alive.flags if mask is None else mask & alive.flags
         scores, best = top_k(mapped.segment.vectors, query, k, metric="dot", mask=mask)
         found.append((mapped.segment, best[0], scores[0]))
     return {"hits": encode(_merge(found, k)), "rows": rows}

@@ -1,10 +1,11 @@
 """Searches under way: scatter over holders, hedge, gather, check.
 
 Each segment is searched by one node that has it (`spread.assign`); this node is one of them. A node that fails, lacks
-a segment or is slow is raced by another, this node last. A search ends when every segment is covered and what came
-from others is checked, or at its deadline with `complete` False. For one's own index every returned hit is recomputed
-from the own copy, and a small share of searches repeats a whole part here; a holder that is caught is reported to
-trust, not used for a while, and its segments are searched again. A reader of somebody else's index can check only form.
+a segment or is slow is raced by another: by this node, if it has a copy and was not the slow one. A search ends when
+every segment is covered and what came from others is checked, or at its deadline with `complete` False. For one's own
+index every returned hit is recomputed from the own copy, and a small share of searches repeats a whole part here; a
+holder that is caught is reported to trust, not used for a while, and its segments are searched again. A reader of
+somebody else's index can check only form.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class Part:
         self.digests = digests
         self.started = started
         self.open = True
-        self.hedged = node == SELF
+        self.hedged = False
         self.hits: list[Hit] = []
 
 
@@ -104,8 +105,7 @@ class Search:
 
     def todo(self) -> list[str]:
         """Segments that are neither covered nor with a node that may still be in time."""
-        open_ = [part for part in self.parts.values() if part.open and (part.node == SELF or not part.hedged)]
-        waited = {digest for part in open_ for digest in part.digests}
+        waited = {digest for part in self.parts.values() if part.open and not part.hedged for digest in part.digests}
         return [digest for digest in self.targets if digest not in self.covered and digest not in waited]
 
     def restart(self) -> None:
@@ -199,7 +199,8 @@ class Searches:
         targets = [search.targets[digest] for digest in digests]
         if node == SELF:
             segments = [[target.path, target.digest, target.bitmap] for target in targets]
-            return Compute(tag, "worker", SEARCH, (segments, search.vector, search.k, search.where), left_s, AFFINITY)
+            args = (segments, search.vector, search.k, search.where)
+            return Compute(tag, self._settings.search_place, SEARCH, args, left_s, AFFINITY)
         at = [SegmentAt(target.digest, target.version) for target in targets]
         query = SearchSegments(search.owner, search.name, at, search.vector, search.k, search.where)
         return Call(tag, node, query, min(left_s, self._settings.part_timeout_s))
@@ -301,7 +302,8 @@ class Searches:
         search.claims = list(claims.values())
         segments = [[search.targets[digest].path, digest, bytes(picked)] for digest, picked in rows.items()]
         left_s = max(search.deadline - now.mono, 0.001)
-        return Compute(ScoredTag(search.id), "worker", SCORE, (segments, search.vector), left_s, AFFINITY)
+        args = (segments, search.vector)
+        return Compute(ScoredTag(search.id), self._settings.search_place, SCORE, args, left_s, AFFINITY)
 
     def on_scored(self, done: Done, tag: ScoredTag, now: Now) -> list[Effect]:
         search = self.open.get(tag.search)

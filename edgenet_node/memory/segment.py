@@ -179,7 +179,7 @@ def build(vectors: NDArray[np.float32], documents: Sequence[Document], *, model:
 def parse(data: Buffer, *, inspect: bool = True) -> Segment:
     """Read a segment; `data` must outlive it. `Malformed` for anything that `build` does not produce.
 
-    Without `inspect` vectors, ids and texts are not read: for files that passed it before and are named by their digest.
+    Without `inspect` vectors, ids and texts are not read: for files that passed it before and are kept by digest.
     """
     view = memoryview(data)
     header, start = _read_header(view)

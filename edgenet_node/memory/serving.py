@@ -39,7 +39,8 @@ class Serving:
         self._next += 1
         self._open[self._next] = reply_to, missing
         args = (segments, query.vector, query.k, query.where)
-        return [Compute(ServedTag(self._next), "worker", SEARCH, args, self._settings.serve_timeout_s, AFFINITY)]
+        tag, timeout_s = ServedTag(self._next), self._settings.serve_timeout_s
+        return [Compute(tag, self._settings.search_place, SEARCH, args, timeout_s, AFFINITY)]
 
     def on_served(self, done: Done, tag: ServedTag) -> list[Effect]:
         entry = self._open.pop(tag.serial, None)

@@ -175,7 +175,8 @@ class Door:
         return Client(await trio.open_tcp_stream("127.0.0.1", self.port))
 
     def headers(self, token: str = TOKEN) -> dict[str, str]:
-        return {"Host": f"127.0.0.1:{self.port}", "Authorization": f"Bearer {token}"}
+        proof = {"Authorization": f"Bearer {token}"} if token else {}
+        return {"Host": f"127.0.0.1:{self.port}", **proof}
 
     async def call(
         self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None, token: str = TOKEN

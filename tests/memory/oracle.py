@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from typing import TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -40,9 +40,10 @@ class PlainContext:
     """What a worker hands to functions, without a worker."""
 
     def __init__(self) -> None:
-        self._kept: dict[str, object] = {}
+        self._kept: dict[str, Any] = {}
 
-    def resident(self, name: str, load: type[T], *, size_bytes: int = 0) -> T:
-        kept = self._kept.setdefault(name, load())
-        assert isinstance(kept, load)
+    def resident(self, name: str, load: Callable[[], T], *, size_bytes: int = 0) -> T:
+        if name not in self._kept:
+            self._kept[name] = load()
+        kept: T = self._kept[name]
         return kept

@@ -97,7 +97,7 @@ def test_results_are_exact_through_changes_loss_crashes_and_restarts(tmp_path: P
         if action < 0.35:
             world.ask(owner, AddDocuments("notes", add_documents(rng, truth, rng.randrange(1, 20))))
         elif action < 0.5 and truth:
-            gone = rng.sample(sorted(truth), rng.randrange(1, 1 + len(truth) // 2 or 2))
+            gone = rng.sample(sorted(truth), rng.randrange(1, 2 + len(truth) // 2))
             assert world.ask(owner, RemoveDocuments("notes", (*gone, "nobody"))) == len(gone)
             for name in gone:
                 del truth[name]
@@ -107,10 +107,14 @@ def test_results_are_exact_through_changes_loss_crashes_and_restarts(tmp_path: P
                 node.crash()
             else:
                 node.start()
-        elif action < 0.65:
+        elif action < 0.68:
+            documents = add_documents(rng, truth, rng.randrange(1, 20))
+            world.request(owner, AddDocuments("notes", documents))
+            world.run(rng.random() * 0.15)
             owner.crash()
             owner.start()
-            world.run(0.5)
+            world.run(rng.random() * 0.5)
+            world.ask(owner, AddDocuments("notes", documents))
         else:
             world.run(rng.random() * 8)
         complete += check_search(world, owner, truth, rng).complete
@@ -408,3 +412,51 @@ def test_a_partition_is_survived(tmp_path: Path) -> None:
     world.heal()
     wait_for_replicas(world, owner)
     assert len(check_search(world, owner, truth, rng).holders) > 1
+
+
+def test_silent_holders_are_raced_and_the_answer_is_not_late(tmp_path: Path) -> None:
+    world = World(tmp_path, 5, 14, SETTINGS)
+    owner = world.nodes[0]
+    truth: Truth = {}
+    rng = random.Random(1)
+    world.ask(owner, CreateIndex("notes"))
+    world.ask(owner, AddDocuments("notes", add_documents(rng, truth, 60, ids=1000)))
+    wait_for_replicas(world, owner)
+    world.loss = 1.0
+    result = check_search(world, owner, truth, rng)
+    assert result.holders == {owner.peer: len(truth)}
+    assert result.seconds < SETTINGS.hedge_s + 0.2 < SETTINGS.part_timeout_s
+
+
+def test_many_small_additions_are_merged(tmp_path: Path) -> None:
+    world = World(tmp_path, 3, 15, SETTINGS)
+    owner = world.nodes[0]
+    truth: Truth = {}
+    rng = random.Random(1)
+    world.ask(owner, CreateIndex("notes"))
+    for _ in range(40):
+        world.ask(owner, AddDocuments("notes", add_documents(rng, truth, 1, ids=1000)))
+    wait_for_replicas(world, owner)
+    world.run(5.0)
+    view = world.ask(owner, GetIndex("notes"))
+    assert len(view.segments) <= 3 + SETTINGS.small_segments_max
+    assert sum(segment.rows - segment.deleted for segment in view.segments) == len(truth)
+    assert check_search(world, owner, truth, rng).complete
+
+
+def test_what_is_mostly_deleted_is_rewritten(tmp_path: Path) -> None:
+    world = World(tmp_path, 1, 16, SETTINGS)
+    owner = world.nodes[0]
+    truth: Truth = {}
+    rng = random.Random(1)
+    world.ask(owner, CreateIndex("notes"))
+    world.ask(owner, AddDocuments("notes", add_documents(rng, truth, 30, ids=1000)))
+    gone = sorted(truth)[: 2 * len(truth) // 3]
+    world.ask(owner, RemoveDocuments("notes", tuple(gone)))
+    for name in gone:
+        del truth[name]
+    world.run(5.0)
+    view = world.ask(owner, GetIndex("notes"))
+    assert sum(segment.deleted for segment in view.segments) == 0
+    assert sum(segment.rows for segment in view.segments) == len(truth)
+    assert check_search(world, owner, truth, rng).complete

@@ -23,11 +23,12 @@ SETTINGS = JobsSettings()
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.none() | st.floats(0, 100)), max_size=60))
 def test_alarms_ring_once_in_order_and_always_advance(changes: list[tuple[int, float | None]]) -> None:
-    alarms, expected, now = Alarms(), {}, 0.0
+    alarms, now = Alarms(), 0.0
+    expected: dict[int, float] = {}
     for key, at in changes:
+        expected.pop(key, None)
         if at is None:
             alarms.drop(key)
-            expected.pop(key, None)
         else:
             alarms.set(key, at, now)
             expected[key] = max(at, now + 0.001)
@@ -89,7 +90,7 @@ def test_gaps_are_what_is_not_done(count: int, data: st.DataObject) -> None:
 
 @given(
     st.integers(1, 20_000),
-    st.floats(0.0, 10.0) | st.floats(1e-6, 1e-3),
+    st.just(0.0) | st.floats(1e-6, 10.0),
     st.integers(0, 512),
     st.floats(0.001, 1.0),
     st.integers(1, 512),

@@ -47,6 +47,7 @@ from edgenet_node.wire.task import Run, Stop
 
 NODE = "node"
 LATENCY_S = 0.002
+LEASE_S = 120.0
 WALL = 1_700_000_000.0
 
 
@@ -191,15 +192,16 @@ class World:
                     self._in_flight[effect.tag] = operation
                     assert 0 < effect.timeout_s < math.inf
                     self._perform(effect, operation)
-                    self.at(
-                        effect.timeout_s, lambda e=effect, o=operation: self._done(e.tag, o, error=TimedOut("late"))
-                    )  # type: ignore[misc]
+                    self._expire(effect, operation)
                 case Tell(body):
                     self._tell(body)
                 case Event():
                     pass
                 case _:
                     raise AssertionError(f"unexpected effect {effect}")
+
+    def _expire(self, effect: Ask | Call | Compute, operation: int) -> None:
+        self.at(effect.timeout_s, lambda: self._done(effect.tag, operation, error=TimedOut("late")))
 
     def _done(self, tag: Any, operation: int, value: Any = None, error: Exception | None = None) -> None:
         if self._in_flight.get(tag) == operation:
@@ -235,13 +237,16 @@ class World:
                 assert body.peer != NODE
                 changed = self.trust.learn(body, self.mono)
                 if changed is not None:
-                    self.at(0.0, lambda: self.step(Envelope(changed)) and None)
+                    self.at(0.0, lambda: self._hear(changed))
             case UseLease(lease):
                 assert lease in self.leases
             case DropLease() | OwnLoad():
                 pass
             case _:
                 raise AssertionError(f"unexpected tell {body}")
+
+    def _hear(self, event: Any) -> None:
+        self.step(Envelope(event))
 
     # -- the others
 

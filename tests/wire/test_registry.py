@@ -43,14 +43,12 @@ from edgenet_node.wire.registry import CALLS, STREAMS, TOPICS, CallKind, TopicKi
 from edgenet_node.wire.task import Run, RunResult, Stop
 
 from .samples import SAMPLES
+from .strategies import strategy
 
 TABLE: Final = WireTable()
 PACKAGE: Final = Path(registry.__file__).parents[1]
 SWARM: Final = "0f" * 21
 CHANNELS: Final[tuple[registry.Channel, ...]] = ("hello", "rpc")
-ITEMS_MAX: Final = 6
-"""Of a generated list or map: its bounds are the vectors' business."""
-
 TYPES: Final[list[Any]] = [
     *(call.query for call in CALLS),
     *(call.reply for call in CALLS),
@@ -71,52 +69,6 @@ CARRIED: Final = (
     TooLarge,
     WrongSwarm,
 )
-
-
-def strategy(info: inspect.Type) -> st.SearchStrategy[Any]:
-    """Values of a type, from msgspec's description of it, edges included. Structs as themselves."""
-    match info:
-        case inspect.Metadata():
-            return strategy(info.type)
-        case inspect.BoolType():
-            return st.booleans()
-        case inspect.NoneType():
-            return st.none()
-        case inspect.IntType():
-            low = -(2**63) if info.ge is None else info.ge
-            high = 2**63 if info.lt is None else info.lt
-            return st.integers(int(low), int(high - 1 if info.le is None else info.le))
-        case inspect.FloatType():
-            return st.floats(info.ge, info.le, allow_nan=False, allow_infinity=False)
-        case inspect.StrType():
-            return _text(info)
-        case inspect.BytesType():
-            low = info.min_length or 0
-            return st.binary(min_size=low, max_size=max(low, min(info.max_length or 64, 64)))
-        case inspect.ListType():
-            return st.lists(strategy(info.item_type), max_size=min(info.max_length or ITEMS_MAX, ITEMS_MAX))
-        case inspect.DictType():
-            keys, values = strategy(info.key_type), strategy(info.value_type)
-            return st.dictionaries(keys, values, max_size=min(info.max_length or ITEMS_MAX, ITEMS_MAX))
-        case inspect.UnionType():
-            return st.one_of(*(strategy(member) for member in info.types))
-        case inspect.StructType():
-            return st.builds(info.cls, **{field.name: strategy(field.type) for field in info.fields})
-    raise AssertionError(f"no strategy for {info}")
-
-
-def _text(info: inspect.StrType) -> st.SearchStrategy[str]:
-    low, high = info.min_length or 0, info.max_length or 64
-    if info.pattern is None:
-        return st.text(min_size=low, max_size=min(high, 64))
-    if low > 4:
-        # These patterns say which characters, not how many.
-        [characters] = re.findall(r"\[(.+?)\]\+", info.pattern)
-        one = st.from_regex(f"[{characters}]", fullmatch=True)
-        return st.text(one, min_size=low, max_size=min(high, low + 4))
-    pattern = re.compile(info.pattern)
-    texts = st.from_regex(pattern, alphabet=st.characters(max_codepoint=127)).map(lambda text: text[:high])
-    return texts.filter(lambda text: low <= len(text) and pattern.search(text) is not None)
 
 
 VALUES: Final = {kind: strategy(inspect.type_info(kind)) for kind in TYPES}
@@ -206,7 +158,9 @@ def test_random_bytes_are_read_or_refused(data: bytes, call: CallKind) -> None:
 def test_mutated_messages_are_read_or_refused(call: CallKind, seed: int, data: st.DataObject) -> None:
     rng = random.Random(seed)
     query = data.draw(VALUES[call.query])
-    value = data.draw(st.sampled_from([call.reply, *(topic.body for topic in TOPICS), WireError]).flatmap(VALUES.get))
+    value = data.draw(
+        st.sampled_from([call.reply, *(topic.body for topic in TOPICS), WireError]).flatmap(VALUES.__getitem__)
+    )
     for payload in (encode([call.name, query]), encode(value), encode([0, value]), encode([1, value])):
         read_everywhere(mutated(payload, rng), query)
 

@@ -9,8 +9,8 @@ Rooms:
   is connected.
 * `host`: builds and runs one incarnation. `guards`, `muxer`: the library's parts, subclassed so that no byte from a
   peer ends the host, tears a frame, or makes us hold more than a bound; a frozen peer is noticed in seconds.
-* `calls`, `framed`, `frames`, `pipe`: many requests over one persistent stream per peer. `blobs`: artifacts, on streams of their
-  own.
+* `calls`, `framed`, `frames`, `pipe`: many requests over one persistent stream per peer. `blobs`: artifacts, on streams
+  of their own.
 * `gossip`: paced publishing, validated receiving. `keeper`: addresses and redialling. `admission`: who may.
 * `report`: every refusal is counted, every offence blamed. `limits`: every bound with its reason.
 

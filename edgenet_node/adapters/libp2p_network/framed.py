@@ -1,4 +1,4 @@
-"""The two ends of one framed stream: frames out, coalesced and bounded in bytes; frames in, each within its deadline."""
+"""The two ends of a framed stream: frames out, coalesced and bounded in bytes; frames in, each within its deadline."""
 
 from __future__ import annotations
 

@@ -1,0 +1,58 @@
+"""Hypothesis strategies from msgspec's description of a type."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from hypothesis import strategies as st
+from msgspec import inspect
+
+ITEMS_MAX: Final = 6
+"""Of a generated list or map: its bounds are the vectors' business."""
+
+
+def strategy(info: inspect.Type) -> st.SearchStrategy[Any]:
+    """Values of a type, from msgspec's description of it, edges included. Structs as themselves."""
+    match info:
+        case inspect.Metadata():
+            return strategy(info.type)
+        case inspect.BoolType():
+            return st.booleans()
+        case inspect.NoneType():
+            return st.none()
+        case inspect.IntType():
+            low = -(2**63) if info.ge is None else info.ge
+            high = 2**63 if info.lt is None else info.lt
+            return st.integers(int(low), int(high - 1 if info.le is None else info.le))
+        case inspect.FloatType():
+            return st.floats(info.ge, info.le, allow_nan=False, allow_infinity=False)
+        case inspect.StrType():
+            return _text(info)
+        case inspect.BytesType():
+            low = info.min_length or 0
+            return st.binary(min_size=low, max_size=max(low, min(info.max_length or 64, 64)))
+        case inspect.ListType():
+            return st.lists(strategy(info.item_type), max_size=min(info.max_length or ITEMS_MAX, ITEMS_MAX))
+        case inspect.DictType():
+            keys, values = strategy(info.key_type), strategy(info.value_type)
+            return st.dictionaries(keys, values, max_size=min(info.max_length or ITEMS_MAX, ITEMS_MAX))
+        case inspect.UnionType():
+            return st.one_of(*(strategy(member) for member in info.types))
+        case inspect.StructType():
+            return st.builds(info.cls, **{field.name: strategy(field.type) for field in info.fields})
+    raise AssertionError(f"no strategy for {info}")
+
+
+def _text(info: inspect.StrType) -> st.SearchStrategy[str]:
+    low, high = info.min_length or 0, info.max_length or 64
+    if info.pattern is None:
+        return st.text(min_size=low, max_size=min(high, 64))
+    if low > 4:
+        # These patterns say which characters, not how many.
+        [characters] = re.findall(r"\[(.+?)\]\+", info.pattern)
+        one = st.from_regex(f"[{characters}]", fullmatch=True)
+        return st.text(one, min_size=low, max_size=min(high, low + 4))
+    pattern = re.compile(info.pattern)
+    texts = st.from_regex(pattern, alphabet=st.characters(max_codepoint=127)).map(lambda text: text[:high])
+    return texts.filter(lambda text: low <= len(text) and pattern.search(text) is not None)
