@@ -124,7 +124,7 @@ class Call(Struct, frozen=True):
 
 
 class Transfer(Struct, frozen=True):
-    """Fetch the artifact `digest` (SHA-256, hex) from a peer into the local artifact store. Value: its size in bytes."""
+    """Fetch the artifact `digest` (SHA-256, hex) from a peer into the artifact store. Value: its size in bytes."""
 
     tag: Any
     peer: str
@@ -162,7 +162,8 @@ Effect = Put | Delete | Tell | Event | Publish | Reply | Progress | Ask | Call |
 
 
 class Core(Protocol):
-    """A decision maker. Injected: configuration, `random.Random` (seeded) and an entropy source (OS; seeded in simulation)."""
+    """A decision maker. Injected: configuration, `random.Random` (seeded), and an entropy source: the operating
+    system's, seeded in simulation."""
 
     def restore(self, rows: Sequence[Row], now: Now) -> list[Effect]:
         """Rebuild state from saved rows; re-issue what was promised and not yet acknowledged."""

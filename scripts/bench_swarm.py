@@ -16,12 +16,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
 import trio
 
 from edgenet_node.adapters import keystore
@@ -38,28 +37,7 @@ from edgenet_node.messages.network import GetPeers
 from edgenet_node.messages.tasks import Submit, TaskOutcome
 from edgenet_node.runtime.clock import SystemClock
 
-WORDS = Path(__file__).read_text().split() + [
-    "the",
-    "of",
-    "and",
-    "to",
-    "in",
-    "a",
-    "is",
-    "that",
-    "for",
-    "it",
-    "as",
-    "was",
-    "with",
-    "be",
-    "by",
-    "on",
-    "not",
-    "he",
-    "his",
-    "but",
-]
+WORDS = Path(__file__).read_text().split()
 
 RAY = """
 import json, statistics, sys, time, os
@@ -74,8 +52,10 @@ for _ in range(500):
     t = time.perf_counter(); ray.get(echo.remote("hello")); times.append((time.perf_counter() - t) * 1e3)
 rates = []
 for _ in range(5):
-    t = time.perf_counter(); ray.get([echo.remote("hello") for _ in range(1000)]); rates.append(1000 / (time.perf_counter() - t))
-print(json.dumps({"p50_ms": statistics.median(times), "p99_ms": sorted(times)[-5], "tasks_per_s": statistics.median(rates)}))
+    t = time.perf_counter(); ray.get([echo.remote("hello") for _ in range(1000)])
+    rates.append(1000 / (time.perf_counter() - t))
+found = {"p50_ms": statistics.median(times), "p99_ms": sorted(times)[-5], "tasks_per_s": statistics.median(rates)}
+print(json.dumps(found))
 """
 
 
@@ -126,15 +106,23 @@ async def swarm(others: int, own_workers: int = 1) -> AsyncIterator[tuple[Node, 
                 await trio.to_thread.run_sync(member.wait_ready)
             bootstrap = members[0].ready["addresses"][:1] if members else []
             async with own_node(root / "own", bootstrap, own_workers) as node:
-                with trio.fail_after(60):
-                    while sum(bool(p.capabilities) for p in await node.runtime.bus.ask(GetPeers(), 5)) < others:
-                        await trio.sleep(0.05)
+
+                async def joined() -> bool:
+                    return sum(bool(p.capabilities) for p in await node.runtime.bus.ask(GetPeers(), 5)) >= others
+
+                await until(joined)
                 yield node, members
         finally:
             for member in members:
                 member.interrupt()
             for member in members:
                 await trio.to_thread.run_sync(member.stop)
+
+
+async def until(condition: Callable[[], Awaitable[bool]], timeout_s: float = 60.0) -> None:
+    with trio.fail_after(timeout_s):
+        while not await condition():  # noqa: ASYNC110 - reached in other processes: there is no event to wait for
+            await trio.sleep(0.05)
 
 
 def quantiles(times: list[float]) -> dict[str, float]:
@@ -166,7 +154,7 @@ async def lease(tasks: int) -> dict[str, Any]:
             start = time.perf_counter()
             todo = iter(range(tasks))
 
-            async def client() -> None:
+            async def client(todo: Iterator[int] = todo) -> None:
                 for _ in todo:
                     await one()
 
@@ -255,9 +243,11 @@ async def search(rows: int, others: int, queries: int) -> dict[str, Any]:
         for first in range(0, rows, 2000):
             part = tuple(Document(f"{n}", texts[n]) for n in range(first, min(rows, first + 2000)))
             await bus.ask(AddDocuments("bench", part), 600.0)
-        with trio.move_on_after(60):
-            while others and (await bus.ask(GetIndex("bench"), 5.0)).replicas < min(2, others):
-                await trio.sleep(0.2)
+
+        async def spread() -> bool:
+            return (await bus.ask(GetIndex("bench"), 5.0)).replicas >= min(2, others)
+
+        await until(spread)
         rng = np.random.default_rng(1)
         matrix = rng.standard_normal((rows, 384)).astype(np.float32)
         ours, bare, holders = [], [], {}
@@ -292,8 +282,7 @@ def start_and_size(runs: int) -> dict[str, Any]:
             member.wait_ready()
             ready.append(time.perf_counter() - start)
             time.sleep(1.0)
-            assert member.process is not None
-            rss.append(psutil.Process(member.process.pid).memory_info().rss / 2**20)
+            rss.append(member.door.request("GET", "/api/status")["rss_bytes"] / 2**20)
             member.interrupt()
             member.stop()
         start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""For all tests: BLAS as the daemon sets it, before numpy is imported; Hypothesis without deadlines (machines differ)."""
+"""For all tests: BLAS as the daemon sets it, before numpy is imported; no deadlines, as machines differ."""
 
 from __future__ import annotations
 

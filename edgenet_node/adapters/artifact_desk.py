@@ -8,7 +8,8 @@ from ..ports.store import ArtifactStore
 
 
 class ArtifactDesk:
-    """Serves `PutArtifact`, `PinArtifact`, `ReleaseArtifact`. The table grows with what subsystems pin, which they bound."""
+    """Serves `PutArtifact`, `PinArtifact`, `ReleaseArtifact`. The table holds what subsystems pin; they
+    bound it."""
 
     def __init__(self, store: ArtifactStore) -> None:
         self._store = store

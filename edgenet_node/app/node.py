@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import psutil
@@ -25,7 +25,6 @@ from ..errors import LocalError
 from ..gateway.node_view import NodeFacts, NodeView
 from ..gateway.server import Gateway
 from ..memory.inner import FUNCTIONS as SEARCH_FUNCTIONS
-from ..messages import artifacts as artifact_messages
 from ..messages import network as network_messages
 from ..ports.network import Channel, NetworkListener, Verdict
 from ..runtime.clock import SystemClock
@@ -36,6 +35,7 @@ from ..tasks.registry import load
 from ..wire.registry import WireTable, topic_names
 from .limits import Injected, capabilities, executor_settings, models, network_settings
 from .parts import parts
+from .services import services
 
 log = structlog.get_logger("edgenet_node")
 
@@ -102,39 +102,11 @@ class Node:
             clock=clock,
             rng=rng,
             wire=WireTable(),
-            services=self._services(ArtifactDesk(files)),
+            services=services(self.network, ArtifactDesk(files), self._join),
         )
         ear.listener = self.runtime.listener
         self._lag = LagMonitor()
         self.runtime.bus.listen(network_messages.SwarmAdopted, _say_adopted)
-
-    def _services(self, desk: ArtifactDesk) -> Mapping[type, Callable[[Any], Any]]:
-        """Message types that adapters own."""
-        network = self.network
-
-        async def addresses(_: network_messages.GetAddresses) -> tuple[str, ...]:
-            return tuple(network.addresses())
-
-        async def latencies(_: network_messages.GetLatencies) -> dict[str, float]:
-            return {one.peer: one.rtt_s for one in network.connections() if one.rtt_s > 0}
-
-        async def connections(_: network_messages.GetConnections) -> tuple[network_messages.ConnectionInfo, ...]:
-            return tuple(
-                network_messages.ConnectionInfo(one.peer, one.outbound, one.admitted) for one in network.connections()
-            )
-
-        return {
-            network_messages.GetConnections: connections,
-            network_messages.Admit: lambda body: network.admit(body.peer),
-            network_messages.RefusePeer: lambda body: network.refuse(body.peer, body.reason),
-            network_messages.LearnAddresses: lambda body: network.learn(body.peer, body.addresses, keep=body.keep),
-            network_messages.SetSwarm: self._join,
-            network_messages.GetAddresses: addresses,
-            network_messages.GetLatencies: latencies,
-            artifact_messages.PutArtifact: desk.put,
-            artifact_messages.PinArtifact: desk.pin,
-            artifact_messages.ReleaseArtifact: desk.release,
-        }
 
     def _join(self, body: network_messages.SetSwarm) -> None:
         self.runtime.set_swarm(body.swarm)

@@ -48,7 +48,8 @@ def load(path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, 
         folder = _folder(str(given["node.data_dir"].value) if "node.data_dir" in given else "")
         beside = folder / "node.toml"
         rows = _from_file(beside) if beside.is_file() else {}
-        if "node.data_dir" in rows and _folder(str(rows["node.data_dir"].value)) != folder:
+        inside = str(rows["node.data_dir"].value) if "node.data_dir" in rows else ""
+        if inside and _folder(inside) != folder:  # `init` writes an empty one, which names none
             raise ConfigError(f"{beside}: node.data_dir names another folder than the one this file lies in: remove it")
     for name, row in rows.items():
         given.setdefault(name, row)

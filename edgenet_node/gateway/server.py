@@ -28,8 +28,8 @@ log = structlog.get_logger("edgenet_node.gateway")
 class Gateway:
     """`bind` before the node is built (so that a taken port is an early, clear error), `serve` when it runs.
 
-    hypercorn's own `serve` would take the socket by number (two owners of one descriptor), accept without limit, and let
-    an error in one connection end the node; so accepting is done here, and hypercorn gets one connection at a time."""
+    hypercorn's own `serve` would take the socket by number (two owners of one descriptor), accept without limit, and
+    let an error in one connection end the node; so accepting is done here, and each connection runs by itself."""
 
     def __init__(self, settings: GatewaySettings, token: str) -> None:
         self._settings = settings
@@ -77,6 +77,11 @@ class Gateway:
                 task_status.started()
                 await self._stopping.wait()
                 accepting.cancel_scope.cancel()
+
+    @property
+    def connections(self) -> int:
+        """Open now."""
+        return len(self._open)
 
     def close(self) -> None:
         """Accept nobody any more and come to an end. Also gives back the port of a door that was never served."""

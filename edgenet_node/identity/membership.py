@@ -105,8 +105,8 @@ class Member(Signer, Protocol):
 
 
 class MembershipCore:
-    """`pinned` is the genesis in hex that a fresh node must find, empty to adopt the first one reached. `founds`: a node
-    without a genesis makes its own swarm; one that has a genesis keeps it, whatever it is told."""
+    """`pinned` is the genesis in hex that a fresh node must find, empty to adopt the first one reached. `founds`: a
+    node without a genesis makes its own swarm; one that has a genesis keeps it, whatever it is told."""
 
     def __init__(self, signer: Member, settings: MembershipSettings, rng: Rng, *, founds: bool, pinned: str) -> None:
         self._signer = signer

@@ -50,6 +50,7 @@ class Copies:
         self._peers = peers
         self._placement = placement
         self._unpinned: deque[PinnedTag] = deque()
+        self._unseen: set[PinnedTag] = set()
         self._pinning = 0
         self._pin_mono = 0.0
         self._released = 0
@@ -59,7 +60,13 @@ class Copies:
     def restore(self, now: Now) -> list[Effect]:
         for index in self._catalog.indexes.values():
             self._unpinned.extend(PinnedTag(index.name, number) for number in index.segments)
+        self._unseen.update(self._unpinned)
         return self._pin(now)
+
+    @property
+    def pending(self) -> bool:
+        """Whether, after a start, some copies have not been looked for yet."""
+        return bool(self._unseen)
 
     def wake_at(self) -> float:
         due = self._releases[0][0] if self._releases else math.inf
@@ -96,6 +103,7 @@ class Copies:
 
     def on_pinned(self, done: Done, tag: PinnedTag, now: Now) -> list[Effect]:
         self._pinning -= 1
+        self._unseen.discard(tag)
         found = self._find(tag.name, tag.number)
         if found is not None:
             if done.error is None:
@@ -125,7 +133,9 @@ class Copies:
         while self._unpinned and self._pinning < PINS_MAX and self._pin_mono <= now.mono:
             tag = self._unpinned.popleft()
             found = self._find(tag.name, tag.number)
-            if found is not None:
+            if found is None:
+                self._unseen.discard(tag)
+            else:
                 self._pinning += 1
                 effects.append(Ask(tag, PinArtifact(found[1].digest, PIN), ASK_TIMEOUT_S))
         return effects

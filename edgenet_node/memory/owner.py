@@ -81,6 +81,7 @@ class IndexesCore:
     ) -> None:
         self._kinds = (embedder.kind, KIND)
         self._asking_swarm = False
+        self._seeking = True
         self._catalog = catalog = Catalog()
         self._peers = peers = Peers()
         self._authority = authority = Authority(signer)
@@ -89,7 +90,7 @@ class IndexesCore:
         self._copies = copies = Copies(settings, catalog, peers, placement)
         self._searches = searches = Searches(settings, peers, authority.peer, rng)
         self._owning = Owning(settings, catalog, authority, embedder, ingest, placement, copies, entropy)
-        self._querying = Querying(settings, catalog, authority, embedder, placement, searches)
+        self._querying = Querying(settings, catalog, authority, embedder, placement, copies, searches)
 
     def restore(self, rows: Sequence[Row], now: Now) -> list[Effect]:
         self._catalog.restore(rows)
@@ -133,7 +134,11 @@ class IndexesCore:
         for search in self._searches.stale:
             effects += self._querying.restart(search)
         self._searches.stale.clear()
-        return [*effects, *self._placement.advance(now), *self._copies.advance(now)]
+        effects += [*self._placement.advance(now), *self._copies.advance(now)]
+        if self._seeking and not self._copies.pending:
+            self._seeking = False
+            effects += self._querying.resume(now)
+        return effects
 
     def _asked(self, body: Any, e: Envelope[Any], now: Now) -> list[Effect]:
         owning, querying = self._owning, self._querying

@@ -23,6 +23,7 @@ from ..messages.tasks import Submit, TaskOutcome
 from ..wire.index import HITS_MAX, HOLDERS_MAX, GetManifest, Manifest, SegmentInfo
 from .answers import Target, check_where
 from .catalog import Catalog, Index
+from .copies import Copies
 from .grants import Authority, check_name, check_reader
 from .ingest import Embedder
 from .inner import SearchOwn
@@ -59,6 +60,7 @@ class Querying:
         authority: Authority,
         embedder: Embedder,
         placement: Placement,
+        copies: Copies,
         searches: Searches,
     ) -> None:
         self._settings = settings
@@ -66,6 +68,7 @@ class Querying:
         self._authority = authority
         self._embedder = embedder
         self._placement = placement
+        self._copies = copies
         self._searches = searches
         self._manifests = Manifests(settings)
         self._serving = Serving(settings)
@@ -143,11 +146,17 @@ class Querying:
         search.restart()
         return [self._fetch(search, request.owner)]
 
+    def resume(self, now: Now) -> list[Effect]:
+        """The own copies were found: searches that waited for them begin."""
+        waiting = [search for search in self._searches.open.values() if not search.begun]
+        return [effect for search in waiting for effect in self._begin(search, now)]
+
     def _begin(self, search: Search, now: Now) -> list[Effect]:
-        """Scatter, when vector and manifest are there."""
+        """Scatter, when vector and segments are known."""
         request = self._requests[search.id]
         known = self._known.get(search.id)
-        if not search.vector or (request.owner and known is None):
+        ready = known is not None if request.owner else not self._copies.pending
+        if not search.vector or not ready:
             return []
         if known is not None:
             dimension, model = known.manifest.dimension, known.manifest.model

@@ -91,6 +91,7 @@ class Search:
         self.parts: dict[int, Part] = {}
         self.covered: dict[str, int] = {}
         self.tried: dict[str, set[str]] = {}
+        self.begun = False
         self.repeat = False
         self.restarted = False
         self.retried = False
@@ -110,6 +111,7 @@ class Search:
 
     def restart(self) -> None:
         """The targets are about to be replaced; what was found stays out."""
+        self.begun = False
         self.parts, self.covered, self.tried, self.targets = {}, {}, {}, {}
 
 
@@ -144,6 +146,7 @@ class Searches:
 
     def begin(self, search: Search, now: Now) -> list[Effect]:
         """The vector and the targets are known: from here the search has `search_timeout_s`."""
+        search.begun = True
         search.deadline = now.mono + self._settings.search_timeout_s
         search.repeat = self._rng.random() < self._settings.duplicate_rate
         return self._scatter(search, now)
@@ -343,8 +346,9 @@ class Searches:
     def _finish(self, search: Search, now: Now) -> list[Effect]:
         del self.open[search.id]
         effects: list[Effect] = [Cancel(PartTag(search.id, at)) for at, part in search.parts.items() if part.open]
-        if not search.vector:
-            return [*effects, Reply(search.reply_to, error=TimedOut("the query was not embedded in time"))]
+        if not search.begun:
+            missing = "its index was not ready" if search.vector else "the query was not embedded"
+            return [*effects, Reply(search.reply_to, error=TimedOut(f"no search: {missing} in time"))]
         holders: dict[str, int] = {}
         for digest, at in search.covered.items():
             node = search.parts[at].node or self._peer

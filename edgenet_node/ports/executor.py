@@ -11,7 +11,8 @@ from ..effects import Place
 
 
 class ExecutorStats(Struct, frozen=True):
-    """`busy` of `workers` run something, `queued` wait, `restarts` workers died so far, `stolen` ran elsewhere than queued."""
+    """`busy` of `workers` run something, `queued` wait, `restarts` workers died so far, `stolen` ran
+    elsewhere than queued."""
 
     workers: int
     busy: int
@@ -27,7 +28,8 @@ class Executor(Protocol):
 
     async def run(self, place: Place, fn: str, args: Sequence[Any], *, timeout_s: float, affinity: str = "") -> Any:
         """`ComputeFailed` if it raised, `WorkerDied` if its process did, `TimedOut`, `Overloaded` if the queue is full.
-        Cancelling the awaiting task withdraws it: unstarted work is dropped, running work is asked to stop, then killed."""
+        Cancelling the awaiting task withdraws it: unstarted work is dropped, running work asked to stop, then
+        killed."""
         ...
 
     def stats(self) -> ExecutorStats: ...

@@ -11,7 +11,7 @@ Verdict = Literal["accept", "ignore", "reject"]
 """`ignore`: stale but honest, not handed on and nobody blamed. `reject`: the author or forwarder is to blame."""
 
 Channel = Literal["hello", "rpc"]
-"""`hello` is open to every connected peer and not bound to a swarm; `rpc` needs admission and carries the swarm's name."""
+"""`hello` is open to every connected peer, whatever its swarm; `rpc` needs admission and carries the swarm's name."""
 
 
 class Connection(Struct, frozen=True):
@@ -50,7 +50,7 @@ class Network(Protocol):
     def peer_id(self) -> str: ...
 
     def addresses(self) -> Sequence[str]:
-        """Multiaddrs that others can dial, with `/p2p/<peer id>`: announced ones if configured, else those listened on."""
+        """Multiaddrs that others can dial, with `/p2p/<peer id>`: announced ones if any, else those listened on."""
         ...
 
     def connections(self) -> Sequence[Connection]: ...
@@ -64,11 +64,11 @@ class Network(Protocol):
         ...
 
     async def fetch(self, peer: str, digest: str, *, size_max: int, timeout_s: float) -> int:
-        """Copy an artifact from the peer into the artifact store, verified chunk by chunk; resumes. Returns its size."""
+        """Copy an artifact from the peer into the artifact store, verified by its digest; resumes. Returns its size."""
         ...
 
     def set_swarm(self, swarm: str) -> None:
-        """Join the topics and stream protocols of this swarm (hex genesis). Once; a second, different one is an error."""
+        """Join topics and stream protocols of this swarm (hex genesis). Once; a second, different one is an error."""
         ...
 
     def admit(self, peer: str) -> None:

@@ -279,6 +279,7 @@ class Judge:
                 self._seeker.later(job, desk.settings.seek_s * desk.rng.random())
             case TimedOut() | Unreachable() if not local:
                 desk.out += desk.executors.forget(kind, peer, "does not answer")
+                self._seeker.later(job, desk.settings.seek_s * desk.rng.random())
                 self._desk.report_failed(job, attempt)
             case InvalidResult() | Malformed() | TooLarge() if not local:
                 if isinstance(error, InvalidResult):

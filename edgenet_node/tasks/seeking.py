@@ -101,8 +101,9 @@ class Seeker:
         found = done.value if isinstance(done.value, Leases) else Leases((), ())
         self._desk.executors.expire(self._desk.now.mono)
         self._desk.executors.grant(found.leases)
-        unknown = [one.peer for one in found.leases if self._desk.executors.standing(tag.kind, one.peer) is None]
-        if unknown:
+        standings = [self._desk.executors.standing(tag.kind, one.peer) for one in found.leases]
+        # `market` offers nobody who is to be avoided: what is known here otherwise is out of date.
+        if any(standing is None or standing.avoided for standing in standings):
             self.ask_standings(tag.kind)
         jobs = [self._desk.jobs[task] for task in tasks if task in self._desk.jobs]
         for job in jobs:

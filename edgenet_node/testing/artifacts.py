@@ -29,6 +29,7 @@ class MemoryArtifacts:
         self._contents: dict[str, bytes] = {}
         self._partials: dict[str, bytearray] = {}
         self._found: list[tuple[str, int]] = []
+        self._written: set[str] = set()
         self.disk_full = False
 
     def restarted(self) -> MemoryArtifacts:
@@ -46,6 +47,7 @@ class MemoryArtifacts:
         """Damage stored content, as a bad disk would."""
         data = self._contents[digest]
         self._contents[digest] = bytes([data[0] ^ 1]) + data[1:] if data else b"?"
+        self._written.discard(digest)
         self._accounts().entries[digest].verified = False
 
     def stats(self) -> ArtifactStats:
@@ -60,7 +62,9 @@ class MemoryArtifacts:
         if self._folder is None:
             raise UsageError("MemoryArtifacts was made without a folder: it has no paths")
         path = self._folder / digest
-        path.write_bytes(self._contents[digest])
+        if digest not in self._written:
+            path.write_bytes(self._contents[digest])
+            self._written.add(digest)
         return path
 
     def pin(self, digest: str, pinned: bool) -> None:

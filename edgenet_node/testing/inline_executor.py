@@ -1,5 +1,6 @@
 """The shipped fake of the executor port: runs registered functions in place, in the order of the calls, and
 misbehaves on request. No process, no thread, no real time: delays are `trio.sleep`, which a mock clock makes instant.
+With `cost_s` a computation takes simulated time on one of `workers`, so that queues and stragglers are as in life.
 """
 
 from __future__ import annotations
@@ -74,9 +75,19 @@ class InlineExecutor:
     Arguments and results pass through the codec of the real executor, so that what cannot travel fails here as well:
     tuples become lists, arguments arrive as read-only copies, results are fresh."""
 
-    def __init__(self, functions: Mapping[str, str | Function], *, workers: int = 2) -> None:
+    def __init__(
+        self,
+        functions: Mapping[str, str | Function],
+        *,
+        workers: int = 2,
+        cost_s: Callable[[str, Sequence[Any]], float] | None = None,
+    ) -> None:
+        """`cost_s(fn, args)`: simulated seconds of a computation in a thread or worker; at most `workers` run at once,
+        others wait in order. Without it they take no time and there is no queue."""
         self._functions = dict(functions)
         self._workers = workers
+        self._cost_s = cost_s
+        self._slots = trio.Semaphore(max(1, workers))
         self._next: dict[str, deque[Fault]] = {}
         self._odds: dict[str, tuple[float, Fault, random.Random]] = {}
         self._residents = Residents(_RESIDENTS_MAX, _RESIDENT_BYTES_MAX)
@@ -93,7 +104,7 @@ class InlineExecutor:
         self._next.setdefault(fn, deque()).extend(faults)
 
     def sometimes(self, fn: str, probability: float, fault: Fault, rng: random.Random) -> None:
-        """Calls of `fn` for which nothing is due by `on` meet `fault` with this probability."""
+        """Calls of `fn` for which nothing is due by `on` meet `fault` with this probability, 0 for never again."""
         self._odds[fn] = (probability, fault, rng)
 
     def stats(self) -> ExecutorStats:
@@ -103,7 +114,8 @@ class InlineExecutor:
         return ExecutorStats(self._workers, busy, running - busy, self._restarts, 0, completed)
 
     async def run(self, place: Place, fn: str, args: Sequence[Any], *, timeout_s: float, affinity: str = "") -> Any:
-        """As `ports.executor.Executor`, with one checkpoint before the function runs."""
+        """As `ports.executor.Executor`, with a checkpoint before the function runs unless it is `inline`: then there is
+        none and no delay, since the runtime steps such a call to its end in place."""
         if fn not in self._functions:
             raise UsageError(f"no function is registered as {fn!r}")
         if not (timeout_s >= 0 and math.isfinite(timeout_s)):
@@ -111,7 +123,8 @@ class InlineExecutor:
         call = Call(place, fn, list(args), timeout_s, affinity)
         self.calls.append(call)
         try:
-            value = await self._within(call, self._fault(fn))
+            fault = self._fault(fn)
+            value = self._in_place(call, fault) if place == "inline" else await self._within(call, fault)
         except Overloaded:
             call.outcome = "refused"
             raise
@@ -140,15 +153,30 @@ class InlineExecutor:
         return None
 
     async def _within(self, call: Call, fault: Fault | None) -> Any:
+        self._refuse(call, fault)
+        with trio.move_on_after(call.timeout_s):
+            if self._cost_s is None:
+                await self._take(fault, 0.0)
+                return self._misbehave(call, fault)
+            async with self._slots:
+                await self._take(fault, self._cost_s(call.fn, call.args))
+                return self._misbehave(call, fault)
+        raise TimedOut(f"{call.fn} did not finish in {call.timeout_s:g} s")
+
+    async def _take(self, fault: Fault | None, cost_s: float) -> None:
+        seconds = cost_s + (fault.delay_s if isinstance(fault, Delay) else 0.0)
+        if seconds > 0:
+            await trio.sleep(seconds)
+        else:
+            await trio.lowlevel.checkpoint()
+
+    def _in_place(self, call: Call, fault: Fault | None) -> Any:
+        self._refuse(call, fault)
+        return self._misbehave(call, fault)
+
+    def _refuse(self, call: Call, fault: Fault | None) -> None:
         if isinstance(fault, Refuse):
             raise Overloaded(f"{call.fn}: refused as told", retry_after_s=fault.retry_after_s)
-        with trio.move_on_after(call.timeout_s):
-            if isinstance(fault, Delay) and fault.delay_s > 0:
-                await trio.sleep(fault.delay_s)
-            else:
-                await trio.lowlevel.checkpoint()
-            return self._misbehave(call, fault)
-        raise TimedOut(f"{call.fn} did not finish in {call.timeout_s:g} s")
 
     def _misbehave(self, call: Call, fault: Fault | None) -> Any:
         if isinstance(fault, Crash):

@@ -54,6 +54,8 @@ class MemoryStore:
         self.commits = 0
         self.groups = 0
         self.refused = 0
+        self.durable_saves: dict[str, int] = {}
+        """How many saves of each part have reached the disk since this store was made."""
 
     async def load(self, part: str) -> list[Row]:
         await trio.lowlevel.checkpoint()
@@ -139,6 +141,8 @@ class MemoryStore:
                 _apply(self._durable, transaction)
                 transaction.done = True
                 self.commits += 1
+                part = transaction.part
+                self.durable_saves[part] = self.durable_saves.get(part, 0) + len(transaction.saves)
         for waiting in [t for t in self._queue if t.part in refused_parts]:
             self._queue.remove(waiting)
             waiting.error = StoreFull("no space left: free some and try again")

@@ -89,6 +89,7 @@ def test_an_executor_freezes_in_the_middle(trio: Swarm) -> None:
     b.freeze()
     try:
         seen = a.wait_task(task)
+        until(lambda: not a.peers()[b.id]["connected"], "its silence is noticed")
     finally:
         b.thaw()
     assert seen["state"] == "done"

@@ -99,7 +99,9 @@ class Client:
 
     async def send_head(self, method: str, path: str, headers: Mapping[str, str]) -> None:
         data = self._http.send(
-            h11.Request(method=method, target=path, headers=[(k, v.encode("latin-1")) for k, v in headers.items()])
+            h11.Request(
+                method=method, target=path, headers=[(k.encode(), v.encode("latin-1")) for k, v in headers.items()]
+            )
         )
         await self.stream.send_all(data or b"")
 

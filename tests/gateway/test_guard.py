@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 import trio
@@ -17,7 +18,7 @@ from edgenet_node.messages.tasks import GetTask, Submit
 
 from .fixtures import TOKEN, Client, door, outcome
 
-PEERS = {GetPeers: ()}
+PEERS: dict[type, Any] = {GetPeers: ()}
 SUBMIT = {"kind": "echo", "payload": {"text": "x"}}
 
 

@@ -118,7 +118,7 @@ def test_results_are_exact_through_changes_loss_crashes_and_restarts(tmp_path: P
         else:
             world.run(rng.random() * 8)
         complete += check_search(world, owner, truth, rng).complete
-    assert complete >= 24  # the owner has everything itself: only a search at its deadline is incomplete
+    assert complete == 25, "the owner has everything itself"
     for node in others:
         if not node.up:
             node.start()

@@ -4,6 +4,8 @@ What the library's muxer leaves open, and what this subclass does about it:
 
 * A writer that is cancelled in the middle of a frame leaves half a Noise message on the wire and so breaks every stream
   of the connection. Here a frame is written whole or the connection is dropped, after `write_timeout_s`.
+* The task that reads also writes the answers to pings and new streams. Two nodes that fill both directions of a slow
+  connection then wait for each other to read, for ever. Here a second task writes the answers.
 * A peer that ignores the receive window is only warned about. Here the unread bytes of all its streams together are
   bounded; above that the connection is dropped and the peer blamed.
 * A frozen peer or a pulled cable is never noticed. Here a muxer ping every `health_interval_s` must be answered, or
@@ -33,6 +35,9 @@ FRAME_BYTES_MAX: Final = 65535 - 16 - yamux.HEADER_SIZE
 
 WINDOW_POLL_S: Final = 0.002
 ROUND_TRIPS_KEPT: Final = 8
+ANSWERS_MAX: Final = 1024
+"""Control frames of 12 bytes that wait for a peer which does not read; the connection ends above that."""
+
 _HEADER = struct.Struct(yamux.YAMUX_HEADER_FORMAT)
 
 
@@ -58,6 +63,9 @@ class GuardedYamux(yamux.Yamux):  # type: ignore[misc]
         self.heard_at = trio.current_time()
         self._settings = settings
         self._report = report
+        self._reader: trio.lowlevel.Task | None = None
+        self._answers: deque[bytes] = deque()
+        self._answers_wake = trio.Event()
         self._read = conn.read
         conn.read = self._metered_read
 
@@ -72,7 +80,35 @@ class GuardedYamux(yamux.Yamux):  # type: ignore[misc]
         self.heard_at = trio.current_time()
         return data
 
+    async def handle_incoming(self) -> None:
+        self._reader = trio.lowlevel.current_task()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._answer)
+            await super().handle_incoming()
+            nursery.cancel_scope.cancel()
+
+    async def _answer(self) -> None:
+        """Write the control frames that the reading task wants to send."""
+        try:
+            while True:
+                while self._answers:
+                    await self._write_whole(self._answers.popleft())
+                self._answers_wake = trio.Event()
+                await self._answers_wake.wait()
+        except (RawConnError, IOException, OSError):
+            return
+
     async def _write_frame(self, data: bytes) -> None:
+        if trio.lowlevel.current_task() is not self._reader:
+            await self._write_whole(data)
+            return
+        if len(self._answers) >= ANSWERS_MAX:
+            self._report.blame(self.peer, "answers_ignored", "asked for more answers than it reads")
+            raise trio.TooSlowError
+        self._answers.append(data)
+        self._answers_wake.set()
+
+    async def _write_whole(self, data: bytes) -> None:
         async with self._write_lock:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + self._settings.write_timeout_s) as scope:
                 await self.secured_conn.write(data)

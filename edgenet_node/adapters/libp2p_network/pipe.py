@@ -23,11 +23,6 @@ class Pipe:
     def alive(self) -> bool:
         return not (self._muxed.closed or self._muxed.send_closed or self._conn.event_shutting_down.is_set())
 
-    @property
-    def connection_alive(self) -> bool:
-        """False when a broken stream is the network's doing, not the peer's."""
-        return not self._conn.event_shutting_down.is_set()
-
     async def send(self, data: bytes | memoryview) -> None:
         await self._conn.send(self._muxed, data)
 
