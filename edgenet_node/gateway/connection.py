@@ -18,7 +18,7 @@ READ_BYTES = 64 * 1024
 
 class _Http11(H11Protocol):  # type: ignore[misc]  # hypercorn is not checked
     async def _check_protocol(self, event: Any) -> None:
-        """Offers to upgrade to HTTP/2 are ignored (RFC 9110, 7.8): that would be a second way in, with its own waits."""
+        """Offers to upgrade to HTTP/2 are ignored (RFC 9110, 7.8): it would be a second way in, with its own waits."""
 
 
 class Connection:

@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 import msgspec
 import trio
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from ..effects import Query
 from ..errors import EdgenetError, NotFound, UsageError
@@ -50,6 +50,24 @@ OUTPUT_BYTES_DIRECT = 64 * 1024
 """Outputs up to this are shown at once (1 ms); larger ones in a thread, and sent in pieces."""
 
 
+class Resource:
+    """One path and its methods. HEAD is GET without the body."""
+
+    def __init__(self, endpoints: dict[str, Endpoint]) -> None:
+        self._endpoints = endpoints
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive, send)
+        endpoint = self._endpoints.get("GET" if request.method == "HEAD" else request.method)
+        response = await endpoint(request) if endpoint else self._refuse(request.method)
+        await response(scope, receive, send)
+
+    def _refuse(self, method: str) -> Response:
+        text = f"{method} is not allowed here: use {' or '.join(self._endpoints)}"
+        allow = {"allow": ", ".join(self._endpoints)}
+        return Response(error_body(UsageError.code, text), 405, allow, media_type="application/json")
+
+
 class Routes:
     def __init__(self, node: NodeView, settings: GatewaySettings) -> None:
         self._node = node
@@ -78,13 +96,11 @@ class Routes:
             ("POST", "/api/indexes/{name}/remove", self.remove),
             ("POST", "/api/indexes/{name}/search", self.search),
         )
-        methods: dict[str, list[str]] = {}
-        for method, path, _ in table:
-            methods.setdefault(path, []).append(method)
-        routes = [Route(path, endpoint, methods=[method]) for method, path, endpoint in table]
-        # Starlette refuses a method at the first route with its path; those that share one need their other methods.
-        routes += [Route(path, _not_allowed(allowed)) for path, allowed in methods.items()]
-        handlers = {EdgenetError: _failed, HTTPException: _not_found, Exception: _broken}
+        resources: dict[str, dict[str, Endpoint]] = {}
+        for method, path, endpoint in table:
+            resources.setdefault(path, {})[method] = endpoint
+        routes = [Route(path, Resource(endpoints)) for path, endpoints in resources.items()]
+        handlers = {EdgenetError: _failed, 404: _not_found, Exception: _broken}
         app = Starlette(routes=routes, exception_handlers=handlers)
         app.router.redirect_slashes = False
         return app
@@ -259,22 +275,12 @@ async def _body(request: Request, kind: type[T]) -> T:
     return read(await exchange.take_body(), kind)
 
 
-def _not_allowed(allowed: list[str]) -> Endpoint:
-    async def refuse(request: Request) -> Response:
-        text = f"{request.method} is not allowed here: use {' or '.join(allowed)}"
-        body = error_body(UsageError.code, text)
-        return Response(body, 405, {"allow": ", ".join(allowed)}, media_type="application/json")
-
-    return refuse
-
-
 async def _failed(_: Request, error: Exception) -> Response:
     return failure(error) if isinstance(error, EdgenetError) else await _broken(_, error)
 
 
 async def _not_found(_: Request, error: Exception) -> Response:
-    status = error.status_code if isinstance(error, HTTPException) else 404
-    return Response(error_body(NotFound.code, "no such resource"), status, media_type="application/json")
+    return failure(NotFound("no such resource"))
 
 
 async def _broken(_: Request, error: Exception) -> Response:

@@ -32,7 +32,11 @@ FACTS = NodeFacts(
     counters={},
 )
 
-Answer = Callable[[Any], Any]
+Present = Callable[[str, bytes], dict[str, Any]]
+
+
+def size_of(kind: str, output: bytes) -> dict[str, Any]:
+    return {"kind": kind, "size": len(output)}
 
 
 class FakeBus:
@@ -151,14 +155,14 @@ class Client:
 class Door:
     """The gateway under test. `stopped` counts calls of stop."""
 
-    def __init__(self, bus: FakeBus, settings: GatewaySettings, facts: NodeFacts) -> None:
+    def __init__(self, bus: FakeBus, settings: GatewaySettings, facts: NodeFacts, present: Present) -> None:
         self.bus = bus
         self.facts = facts
         self.stopped = 0
         self.gateway = Gateway(settings, TOKEN)
         self.url = self.gateway.bind()
         self.port = int(self.url.rpartition(":")[2])
-        self.present: Callable[[str, bytes], dict[str, Any]] = lambda kind, output: {"kind": kind, "size": len(output)}
+        self.present = present
 
     def view(self) -> NodeView:
         def stop() -> None:
@@ -198,10 +202,10 @@ class Door:
 
 @asynccontextmanager
 async def door(
-    answers: Mapping[type, Any] | None = None, *, facts: NodeFacts = FACTS, **limits: Any
+    answers: Mapping[type, Any] | None = None, *, facts: NodeFacts = FACTS, present: Present = size_of, **limits: Any
 ) -> AsyncIterator[Door]:
     settings = GatewaySettings(port=0, **limits)
-    made = Door(FakeBus(answers), settings, facts)
+    made = Door(FakeBus(answers), settings, facts, present)
     async with trio.open_nursery() as nursery:
         await nursery.start(made.gateway.serve, made.view())
         try:
