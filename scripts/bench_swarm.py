@@ -23,6 +23,10 @@ from typing import Any
 
 import trio
 
+from edgenet_node.kernels import bootstrap
+
+bootstrap.apply()  # as the daemon does, before numpy is loaded
+
 from edgenet_node.adapters import keystore
 from edgenet_node.adapters.artifact_files import ArtifactFiles
 from edgenet_node.adapters.data_dir import DataDir
@@ -60,7 +64,8 @@ print(json.dumps(found))
 
 
 class _NoDoor:
-    async def serve(self, _view: object, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def serve(self, node: object, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        del node
         task_status.started()
         await trio.sleep_forever()
 

@@ -6,7 +6,7 @@ import os
 import random
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import psutil
 import structlog
@@ -23,7 +23,6 @@ from ..adapters.sqlite_store import SqliteStore
 from ..config import Config, worker_count
 from ..errors import LocalError
 from ..gateway.node_view import NodeFacts, NodeView
-from ..gateway.server import Gateway
 from ..memory.inner import FUNCTIONS as SEARCH_FUNCTIONS
 from ..messages import network as network_messages
 from ..ports.network import Channel, NetworkListener, Verdict
@@ -65,6 +64,12 @@ class Ear:
 
     def on_blame(self, peer: str, reason: str) -> None:
         self._heard().on_blame(peer, reason)
+
+
+class Door(Protocol):
+    """What the owner comes in by: `gateway.server.Gateway`, or nothing in a benchmark."""
+
+    async def serve(self, node: NodeView, *, task_status: trio.TaskStatus[None]) -> None: ...
 
 
 class Node:
@@ -158,7 +163,7 @@ class Node:
         self._state = "draining"
         self.runtime.request_stop(self._config.node.grace_s)
 
-    async def run(self, gateway: Gateway, api: str, on_ready: Callable[[dict[str, Any]], None]) -> None:
+    async def run(self, gateway: Door, api: str, on_ready: Callable[[dict[str, Any]], None]) -> None:
         """Start order: workers, cores, transport, door. The reverse at the end, whatever happened."""
         async with trio.open_nursery() as outer:
             await outer.start(self.executor.serve)

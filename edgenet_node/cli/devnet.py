@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import LocalError, TimedOut
-from .options import JsonOption, print_json, say, short
+from .options import DebugOption, JsonOption, print_json, say, short
 
 if TYPE_CHECKING:
     from .door import Door
@@ -163,6 +163,7 @@ def devnet(
     folder: Annotated[Path | None, typer.Option("--dir", help="Keep the nodes' data here.")] = None,
     workers: Annotated[int, typer.Option("--workers", help="Worker processes of each node.", min=1, max=64)] = 1,
     as_json: JsonOption = False,
+    debug: DebugOption = False,
 ) -> None:
     """Run a swarm of several nodes on this machine until Ctrl-C.
 

@@ -5,12 +5,22 @@ from __future__ import annotations
 from ..errors import EdgenetError, LocalError
 
 DONE, FAILED, USAGE, UNREACHABLE, REFUSED, TIMED_OUT = range(6)
+INTERRUPTED = 130
+"""128 + SIGINT, as shells have it."""
 
 
 class NoDaemon(LocalError):
     """The daemon cannot be reached; the message says where it was looked for and how to start it."""
 
     code = "no_daemon"
+
+
+class Answered(EdgenetError):
+    """The daemon answered with an error; `remote_code` is its code."""
+
+    def __init__(self, message: str, remote_code: str) -> None:
+        super().__init__(message)
+        self.remote_code = remote_code
 
 
 _BY_CODE = {
@@ -28,7 +38,7 @@ _BY_CODE = {
 
 
 def code_of(error: EdgenetError) -> int:
-    return _BY_CODE.get(getattr(error, "remote_code", error.code), FAILED)
+    return _BY_CODE.get(error.remote_code if isinstance(error, Answered) else error.code, FAILED)
 
 
 def of_state(state: str) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import UsageError
-from .options import DataDirOption, DebugOption, JsonOption, door, note, print_json, say, short, table
+from .options import DataDirOption, DebugOption, JsonOption, door, fitted, note, print_json, say, short, table
 from .passages import lines, passages
 from .paths import path_of
 from .tasks import LocalOption, OnlyOption, chosen, read_text
@@ -23,6 +22,13 @@ app = typer.Typer(no_args_is_help=True, help="Named vector indexes: create, add,
 BATCH_DOCUMENTS = 1024
 """Passages of one request, each durable before the next: what an interruption may cost."""
 
+BATCH_CHARS = 2 * 1024 * 1024
+"""In UTF-8 and JSON at most 12 MiB: less than the API takes."""
+
+STALE_WINDOW = 1024
+"""Numbers that are looked through at once for passages of an earlier version."""
+
+EXCERPT_CHARS = 160
 ADD_TIMEOUT_S = 3600.0
 SUFFIXES = frozenset({".md", ".txt", ".rst", ".py", ".toml", ".csv", ".json", ".html", ".log"})
 """What `add FOLDER` picks up; files named one by one may be called anything."""
@@ -42,7 +48,8 @@ def create(
 
     Example: edgenet-node index create notes
     """
-    seen = door(data_dir).request("POST", path_of("indexes"), {"name": name, "readers": reader or []})
+    node = door(data_dir)
+    seen = node.request("POST", path_of("indexes"), {"name": name, "readers": _readers(node, reader)})
     _print_index(seen, as_json=as_json)
 
 
@@ -62,49 +69,88 @@ def add(
     Example: edgenet-node index add notes ~/notes
     """
     node = door(data_dir)
-    documents: list[dict[str, Any]] = []
-    counts: dict[str, int] = {}
-    for path in _files(files):
-        made = (lines if by_line else passages)(path.as_posix(), read_text(path))
-        counts[path.as_posix()] = len(made)
-        documents += made
+    cut = lines if by_line else passages
+    found = {path.as_posix(): cut(path.as_posix(), text) for path, text in _texts(files)}
+    documents = [one for made in found.values() for one in made]
+    total = {"files": len(found), "passages": len(documents), "added": 0, "skipped": 0, "removed": 0}
+    done = 0
     peers = chosen(node, only)
-    total = {"files": len(counts), "passages": len(documents), "added": 0, "skipped": 0, "removed": 0}
-    for first in range(0, len(documents), BATCH_DOCUMENTS):
-        batch = documents[first : first + BATCH_DOCUMENTS]
+    for batch in _batches(documents):
         body = {"documents": batch, "wait": True, "only": peers, "local": local}
         seen = node.request("POST", path_of("indexes", name, "documents"), body, timeout_s=ADD_TIMEOUT_S)
         total["added"] += seen["added"]
         total["skipped"] += seen["skipped"]
-        done = min(len(documents), first + BATCH_DOCUMENTS)
+        done += len(batch)
         note(f"{done}/{len(documents)} passages ({seen['added']} embedded, {seen['skipped']} already there)")
-    if not by_line:
-        total["removed"] = sum(_remove_stale(node, name, path, count) for path, count in counts.items())
+    for path, made in found.items():
+        total["removed"] += _remove_stale(node, name, path, [one["id"] for one in made])
     if as_json:
         print_json(total)
-    else:
-        say(f"{total['passages']} passages of {total['files']} files: {total['added']} added, {total['skipped']} there")
+        return
+    say(
+        f"{total['passages']} passages of {total['files']} files: {total['added']} added, "
+        f"{total['skipped']} there already, {total['removed']} stale ones removed"
+    )
 
 
-def _remove_stale(node: Door, name: str, path: str, count: int) -> int:
-    """A file that became shorter leaves passages behind its end: take them out."""
-    removed = 0
+def _batches(documents: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    batch: list[dict[str, Any]] = []
+    chars = 0
+    for one in documents:
+        if batch and (len(batch) >= BATCH_DOCUMENTS or chars + len(one["text"]) > BATCH_CHARS):
+            yield batch
+            batch, chars = [], 0
+        batch.append(one)
+        chars += len(one["text"])
+    if batch:
+        yield batch
+
+
+def _remove_stale(node: Door, name: str, path: str, ids: Sequence[str]) -> int:
+    """What an earlier version of this file had and this one has not: numbers in between, and those after its end, for
+    which it looks as far as it finds some."""
+    kept = set(ids)
+    last = int(ids[-1].rpartition("#")[2]) if ids else 0
+    removed, first = 0, 1
     while True:
-        ids = [f"{path}#{count + 1 + n}" for n in range(removed, removed + 64)]
-        gone = int(node.request("POST", path_of("indexes", name, "remove"), {"ids": ids})["removed"])
+        window = [f"{path}#{n}" for n in range(first, first + STALE_WINDOW)]
+        first += STALE_WINDOW
+        stale = [one for one in window if one not in kept]
+        gone = 0
+        if stale:
+            gone = int(node.request("POST", path_of("indexes", name, "remove"), {"ids": stale})["removed"])
         removed += gone
-        if gone < len(ids):
+        if first > last and not gone:
             return removed
 
 
-def _files(paths: Sequence[Path]) -> Iterator[Path]:
-    for path in paths:
-        if path.is_dir():
-            yield from (one for one in sorted(path.rglob("*")) if one.is_file() and one.suffix in SUFFIXES)
-        elif path.exists() or str(path) == "-":
-            yield path
-        else:
-            raise UsageError(f"no such file: {path}")
+def _texts(paths: Sequence[Path]) -> Iterator[tuple[Path, str]]:
+    """Each file once. Of folders what looks like text and is not hidden; what is none after all is left out, with a
+    note. Files that were named must be text."""
+    seen: set[Path] = set()
+    for given in paths:
+        if not given.is_dir() and not given.exists() and str(given) != "-":
+            raise UsageError(f"no such file: {given}")
+        for path in _inside(given) if given.is_dir() else [given]:
+            if path in seen:
+                continue
+            seen.add(path)
+            try:
+                yield path, read_text(path)
+            except UsageError as error:
+                if path is given:
+                    raise
+                note(f"left out: {error.message}")
+
+
+def _inside(folder: Path) -> list[Path]:
+    return sorted(
+        one
+        for one in folder.rglob("*")
+        if one.suffix in SUFFIXES
+        and one.is_file()
+        and not any(part.startswith(".") for part in one.relative_to(folder).parts)
+    )
 
 
 @app.command("remove")
@@ -153,8 +199,14 @@ def share(
     debug: DebugOption = False,
 ) -> None:
     """Replace the list of those who may search it."""
-    seen = door(data_dir).request("PUT", path_of("indexes", name, "readers"), {"readers": readers or []})
+    node = door(data_dir)
+    seen = node.request("PUT", path_of("indexes", name, "readers"), {"readers": _readers(node, readers)})
     _print_index(seen, as_json=as_json)
+
+
+def _readers(node: Door, readers: Sequence[str] | None) -> list[str]:
+    everybody = [one for one in readers or () if one == "*"]
+    return everybody[:1] + chosen(node, [one for one in readers or () if one != "*"])
 
 
 @app.command("delete")
@@ -210,7 +262,7 @@ def search(
     else:
         for hit in seen["hits"]:
             say(f"{hit['score']:.3f}  {hit['id']}")
-            say(f"       {_excerpt(hit['text'])}")
+            say(fitted(f"       {_excerpt(hit['text'])}"))
         nodes = ", ".join(f"{short(peer)} {rows}" for peer, rows in seen["holders"].items())
         note(f"{seen['rows']} passages searched in {seen['seconds'] * 1000:.0f} ms by {nodes or 'nobody'}")
     if not seen["complete"]:
@@ -227,5 +279,4 @@ def _condition(text: str) -> tuple[str, str]:
 
 def _excerpt(text: str) -> str:
     flat = " ".join(text.split())
-    width = 160 if not sys.stdout.isatty() else 72
-    return flat if len(flat) <= width else flat[: width - 1] + "…"
+    return flat if len(flat) <= EXCERPT_CHARS else flat[: EXCERPT_CHARS - 1] + "…"

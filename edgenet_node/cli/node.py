@@ -23,6 +23,7 @@ from .options import (
     short,
     table,
 )
+from .paths import path_of
 
 SwarmOption = Annotated[str | None, typer.Option("--swarm", metavar="GENESIS", help="Belong to this swarm only.")]
 
@@ -89,9 +90,13 @@ def run(
         "faults.lie": True if lie else None,
     }
     from .. import config as settings
-    from ..app.start import run_node
 
     config = settings.load(config_file, os.environ, overrides)
+
+    from ..kernels import bootstrap
+
+    bootstrap.apply()  # before anything imports numpy
+    from ..app.start import run_node  # after what may be wrong: it takes a second
 
     raise typer.Exit(run_node(config, _print_ready_json if as_json else _print_ready))
 
@@ -118,7 +123,7 @@ def status(data_dir: DataDirOption = None, as_json: JsonOption = False, debug: D
 
     Example: edgenet-node status --json
     """
-    seen = door(data_dir).request("GET", "/api/status")
+    seen = door(data_dir).request("GET", path_of("status"))
     if as_json:
         print_json(seen)
         return
@@ -144,7 +149,7 @@ def peers(data_dir: DataDirOption = None, as_json: JsonOption = False, debug: De
 
     Example: edgenet-node peers
     """
-    seen = door(data_dir).request("GET", "/api/peers")
+    seen = door(data_dir).request("GET", path_of("peers"))
     if as_json:
         print_json(seen)
         return
@@ -168,7 +173,7 @@ def models(data_dir: DataDirOption = None, as_json: JsonOption = False, debug: D
 
     Example: edgenet-node models
     """
-    seen = door(data_dir).request("GET", "/api/models")
+    seen = door(data_dir).request("GET", path_of("models"))
     if as_json:
         print_json(seen)
         return
@@ -184,7 +189,7 @@ def stop(data_dir: DataDirOption = None, as_json: JsonOption = False, debug: Deb
 
     Example: edgenet-node stop
     """
-    seen = door(data_dir).request("POST", "/api/stop")
+    seen = door(data_dir).request("POST", path_of("stop"))
     if as_json:
         print_json(seen)
     else:

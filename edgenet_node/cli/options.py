@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from ..errors import UsageError
 
 if TYPE_CHECKING:
     from .door import Door
@@ -52,20 +55,24 @@ def note(text: str) -> None:
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Aligned columns; the last one is cut to the width of the terminal."""
+    """Aligned columns; on a terminal the last one is cut to its width, in a pipe nothing is."""
     if not rows:
         return
-    width = _width()
     columns = [max(len(row[i]) for row in (headers, *rows)) for i in range(len(headers))]
     for row in (headers, *rows):
-        line = "  ".join(cell.ljust(columns[i]) for i, cell in enumerate(row)).rstrip()
-        say(line if len(line) <= width else line[: width - 1] + "…")
+        say(fitted("  ".join(cell.ljust(columns[i]) for i, cell in enumerate(row)).rstrip()))
 
 
-def _width() -> int:
+def fitted(line: str) -> str:
+    """One line of the terminal, if there is one."""
     if not sys.stdout.isatty():
-        return 10_000
-    return os.get_terminal_size().columns
+        return line
+    width = max(20, shutil.get_terminal_size().columns)
+    return line if len(line) <= width else line[: width - 1] + "…"
+
+
+PEER_ID_CHARS = 46
+"""The shortest PeerId; anything shorter is the end of one."""
 
 
 def short(peer: str) -> str:
@@ -74,12 +81,20 @@ def short(peer: str) -> str:
 
 
 def pick(peers: Sequence[str], known: Sequence[str]) -> list[str]:
-    """Full PeerIds for what the user typed: a PeerId, or the end of exactly one known one."""
+    """Full PeerIds for what the user typed: a PeerId, or the end of exactly one known one, with or without the ellipsis
+    that `short` puts in front. `UsageError` when that is none, or several."""
     found = []
     for text in peers:
         tail = text.removeprefix("…")
-        matches = [peer for peer in known if peer.endswith(tail)]
-        found.append(matches[0] if len(matches) == 1 else text)
+        matches = sorted({peer for peer in known if tail and peer.endswith(tail)})
+        if len(matches) == 1:
+            found.append(matches[0])
+        elif matches:
+            raise UsageError(f"{text} may be {' or '.join(matches[:4])}: type more of its end")
+        elif len(tail) >= PEER_ID_CHARS:
+            found.append(tail)
+        else:
+            raise UsageError(f"no known peer ends in {tail or 'nothing'}: see edgenet-node peers")
     return found
 
 

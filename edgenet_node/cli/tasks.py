@@ -12,7 +12,20 @@ import typer
 
 from ..errors import UsageError
 from .exits import of_state
-from .options import DataDirOption, DebugOption, JsonOption, door, note, pick, print_json, say, short, table
+from .options import (
+    PEER_ID_CHARS,
+    DataDirOption,
+    DebugOption,
+    JsonOption,
+    door,
+    fitted,
+    note,
+    pick,
+    print_json,
+    say,
+    short,
+    table,
+)
 from .paths import path_of
 
 if TYPE_CHECKING:
@@ -47,6 +60,8 @@ def submit(
 
     Example: edgenet-node submit embedding --text "hello" --follow
     """
+    if follow and detach:
+        raise UsageError("give either --follow or --detach")
     node = door(data_dir)
     body: dict[str, Any] = {
         "kind": kind,
@@ -57,7 +72,7 @@ def submit(
         "price_max": price_max,
         "wait": not (follow or detach),
     }
-    seen = node.request("POST", "/api/tasks", body, timeout_s=timeout_s + 30.0)
+    seen = node.request("POST", path_of("tasks"), body, timeout_s=timeout_s + 30.0)
     if follow:
         for event in node.events(seen["task"]):
             note(event_line(event, seen["created_wall"]))
@@ -66,13 +81,15 @@ def submit(
     raise typer.Exit(0 if detach else of_state(seen["state"]))
 
 
-def chosen(node: Door, only: Sequence[str] | None) -> list[str]:
-    """PeerIds for `--only`, which also takes the end of one."""
-    if not only:
+def chosen(node: Door, peers: Sequence[str] | None) -> list[str]:
+    """PeerIds for what was typed, which may be the ends of some."""
+    if not peers:
         return []
-    known = [peer["peer_id"] for peer in node.request("GET", "/api/peers")]
-    own = node.request("GET", "/api/status")["peer_id"]
-    return pick(only, [*known, own])
+    if all(len(peer) >= PEER_ID_CHARS for peer in peers):
+        return list(peers)
+    known = [peer["peer_id"] for peer in node.request("GET", path_of("peers"))]
+    own = node.request("GET", path_of("status"))["peer_id"]
+    return pick(peers, [*known, own])
 
 
 def _payload(texts: list[str], files: list[Path], payload: str | None) -> dict[str, Any]:
@@ -97,7 +114,11 @@ def _payload(texts: list[str], files: list[Path], payload: str | None) -> dict[s
 def read_text(path: Path) -> str:
     """A UTF-8 text file (`-`: standard input); one-line errors."""
     try:
-        data = sys.stdin.buffer.read(FILE_BYTES_MAX + 1) if str(path) == "-" else path.read_bytes()
+        if str(path) == "-":
+            data = sys.stdin.buffer.read(FILE_BYTES_MAX + 1)
+        else:
+            with path.open("rb") as file:
+                data = file.read(FILE_BYTES_MAX + 1)
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
     if len(data) > FILE_BYTES_MAX:
@@ -123,8 +144,8 @@ def _print_outcome(seen: dict[str, Any], *, as_json: bool) -> None:
 
 def verified_line(verified: dict[str, Any]) -> str:
     return (
-        f"verified {verified['checked']} of {verified['total']}, {verified['mismatches']} wrong and redone; "
-        f"with 95 % confidence at most {verified['error_bound']:.2%} of the rest is wrong"
+        f"verified {verified['checked']} of {verified['total']}: {verified['mismatches']} wrong and redone; "
+        f"at most {verified['error_bound']:.2%} of all wrong (95 % sure)"
     )
 
 
@@ -179,7 +200,7 @@ def follow_task(
         if as_json:
             print_json(event)
         else:
-            say(event_line(event, start))
+            say(fitted(event_line(event, start)))
     raise typer.Exit(of_state(node.request("GET", path_of("tasks", task))["state"]))
 
 

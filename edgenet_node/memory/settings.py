@@ -67,7 +67,7 @@ class IndexSettings(Struct, frozen=True):
     release_after_s: float = 30.0
     """Segments that were replaced stay this long for searches under way."""
 
-    search_place: Literal["worker", "thread"] = "worker"
+    search_place: Literal["worker", "thread"] = "thread"
     """Where segments are searched. A thread does not wait behind a long task when every worker is busy, and costs the
     daemon the memory of numpy; the product releases the interpreter, the rest holds it for about 0.2 ms."""
     searches_max: int = 64

@@ -8,7 +8,8 @@ from typing import Literal, Protocol
 from msgspec import Struct
 
 Verdict = Literal["accept", "ignore", "reject"]
-"""`ignore`: stale but honest, not handed on and nobody blamed. `reject`: the author or forwarder is to blame."""
+"""`ignore`: stale but honest, not handed on and nobody blamed. `reject`: the author is to blame, which is
+the listener's business: it knows the reason and is not told again by `on_blame`."""
 
 Channel = Literal["hello", "rpc"]
 """`hello` is open to every connected peer, whatever its swarm; `rpc` needs admission and carries the swarm's name."""

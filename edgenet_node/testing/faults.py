@@ -174,6 +174,17 @@ async def broken_link(strike: Strike) -> None:
             swarm.world.network.connect(swarm.peers[one], swarm.peers[other])
 
 
+async def core_crash(strike: Strike) -> None:
+    """A core raises on some message: it must be rebuilt from what is saved, and nobody else must notice."""
+    swarm = strike.swarm
+    for moment in _moments(strike, 3):
+        await _until(moment)
+        name = strike.rng.choice(strike.roles.members)
+        if swarm.running(name):
+            swarm.counted("core crash")
+            swarm.monitor.crash_next(name, strike.rng.choice(sorted(swarm.node(name).runtime.bus.actors)))
+
+
 ALL: Sequence[FaultKind] = (
     FaultKind("partition", 0.45, partition),
     FaultKind("crash", 0.5, crash),
@@ -184,4 +195,5 @@ ALL: Sequence[FaultKind] = (
     FaultKind("dead executor", 0.3, dead_executor),
     FaultKind("straggler", 0.3, straggler),
     FaultKind("broken link", 0.3, broken_link),
+    FaultKind("core crash", 0.3, core_crash),
 )

@@ -29,6 +29,10 @@ VIOLATIONS_MAX = 50
 OPERATIONS = (Ask, Call, Transfer, Compute)
 
 
+class ToldToCrash(Exception):
+    """Of a core, by a fault."""
+
+
 class Violation(Struct, frozen=True):
     """Simulated seconds, which invariant, and what contradicts it."""
 
@@ -53,7 +57,7 @@ class Monitor:
         self.trace: deque[str] = deque(maxlen=TRACE_MAX)
         self.violations: list[Violation] = []
         self.steps = 0
-        self.crashes_expected = 0
+        self._to_crash: set[tuple[str, str]] = set()
         self._digest = blake2b(digest_size=16)
         self._hearers: list[Callable[[Step], None]] = []
 
@@ -93,11 +97,17 @@ class Monitor:
         for hearer in self._hearers:
             hearer(step)
 
+    def crash_next(self, node: str, part: str) -> None:
+        """The next message that this core takes is one that it cannot stand."""
+        self._to_crash.add((node, part))
+
+    def crash_if_told(self, node: str, part: str, body: Any) -> None:
+        if (node, part) in self._to_crash:
+            self._to_crash.discard((node, part))
+            self.note(node, f"{part} crashes on {type(body).__name__}, as told")
+            raise ToldToCrash
+
     def crashed(self, node: str, part: str, body: Any, error: Exception) -> None:
-        if self.crashes_expected > 0:
-            self.crashes_expected -= 1
-            self.note(node, f"{part} crashed as told")
-            return
         text = "".join(traceback.format_exception(error, limit=-4))
         self.violate("no core crashes", f"{node} {part} on {type(body).__name__}: {error!r}\n{text}")
 
@@ -177,6 +187,7 @@ class Watched:
         return self._taken(None, "", lambda: self._core.restore(rows, now), now)
 
     def step(self, e: Envelope[Any], now: Now) -> list[Any]:
+        self._monitor.crash_if_told(self._node, self._part, e.body)
         return self._taken(e.body, e.sender, lambda: self._core.step(e, now), now)
 
     def wake_at(self) -> float:

@@ -76,7 +76,7 @@ class Swarm:
     """`await nursery.start(swarm.run)`, then `start`. Nodes are called by the names of their plans."""
 
     def __init__(self, seed: int, plans: Sequence[Plan], monitor: Monitor, folder: Path, link: Link) -> None:
-        self.rng = random.Random(seed ^ 0x5EED)
+        self.rng = random.Random(f"owners of {seed}")
         self.monitor = monitor
         self.folder = folder
         self.plans = {plan.name: plan for plan in plans}
@@ -126,8 +126,16 @@ class Swarm:
         self._ends(name)
 
     async def restart(self, name: str) -> None:
+        """On what its disk has; nothing happens when it runs, or somebody else is starting it."""
+        if self.node(name).running or name in self._born:
+            return
         self._begins(name)
         await self.world.restart(self.peers[name])
+
+    def end(self) -> None:
+        """Settle the account of seconds lived."""
+        for name in list(self._born):
+            self._ends(name)
 
     def node(self, name: str) -> WorldNode:
         return self.world.nodes[self.peers[name]]

@@ -20,6 +20,7 @@ from .fields import (
     Key32,
     MetadataKey,
     MetadataValue,
+    Millis,
     Model,
     Name,
     PeerId,
@@ -69,7 +70,7 @@ class IndexGrant(Wire, frozen=True):
     owner: Key32
     name: Name
     swarm: Swarm
-    version: Count
+    version: Millis
     readers: Annotated[list[Annotated[str, Meta(max_length=64)]], Meta(max_length=READERS_MAX)]
 
 
@@ -159,7 +160,7 @@ class Manifest(Wire, frozen=True):
     """What a reader needs to search without the owner, until `version` changes."""
 
     grant: SignedGrant
-    version: Count
+    version: Millis
     model: Model
     dimension: Annotated[int, Meta(ge=1, le=DIMENSION_MAX)]
     segments: Annotated[list[SegmentInfo], Meta(max_length=SEGMENTS_MAX)]

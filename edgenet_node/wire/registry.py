@@ -173,7 +173,7 @@ class WireTable:
         """Our own failures are told without detail: what happened inside is nobody's business."""
         if isinstance(error, EdgenetError) and error.code in _REMOTE_ERRORS:
             after_s = error.retry_after_s if error.retry_after_s > 0 else 0.0
-            body = WireError(error.code, _one_line(error.message), min(after_s, _RETRY_AFTER_S_MAX))
+            body = WireError(error.code, one_line(error.message), min(after_s, _RETRY_AFTER_S_MAX))
         elif isinstance(error, LocalError):
             body = WireError(LocalError.code, "the peer could not do it", 1.0)
         else:
@@ -189,7 +189,7 @@ class WireTable:
             return decode(bytes(body), kind.reply, bytes_max=kind.reply_bytes_max)
         error = decode(bytes(body), WireError, bytes_max=ERROR_BYTES_MAX)
         known = _REMOTE_ERRORS.get(error.code, RemoteError)
-        raise known(_one_line(error.message), retry_after_s=error.retry_after_s)
+        raise known(one_line(error.message), retry_after_s=error.retry_after_s)
 
     def encode_gossip(self, body: Any, swarm: str) -> tuple[str, bytes]:
         topic = self._topic_by_body.get(type(body))
@@ -219,6 +219,6 @@ def _check_size(what: str, data: bytes, bytes_max: int) -> None:
         raise TooLarge(f"{what}: {len(data)} bytes, at most {bytes_max}")
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """What is shown to people: an error's text may quote anything, and a peer's is the peer's own choice."""
     return "".join(character if character.isprintable() else " " for character in text[:_MESSAGE_CHARS_MAX])

@@ -260,7 +260,7 @@ class Node:
 
 
 class Land:
-    """Everything that one test module has started; `close` leaves nothing of it."""
+    """Everything that one test module has started; `close` leaves nothing of it, and no traceback unseen."""
 
     def __init__(self, root: Path, weights: Path) -> None:
         self._root = root
@@ -305,6 +305,9 @@ class Land:
         for process in self.processes():
             with contextlib.suppress(psutil.Error):
                 process.kill()
+        crashed = [node for node in self.nodes if "Traceback" in node.log()]
+        if crashed:
+            crashed[0].fail("has a traceback in its log")
         shutil.rmtree(self._root, ignore_errors=True)
 
 

@@ -76,7 +76,7 @@ class Attacker:
         message = rpc_pb2.Message(
             from_id=ID.from_base58(self.id).to_bytes(), data=data, topicIDs=[topic], seqno=number.to_bytes(8, "big")
         )
-        message.signature = self.key.private_key.sign(PUBSUB_SIGNING_PREFIX + message.SerializeToString())
+        message.signature = self.key.private_key.sign(PUBSUB_SIGNING_PREFIX.encode() + message.SerializeToString())
         message.key = self.key.public_key.serialize()
         return message
 

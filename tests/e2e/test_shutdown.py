@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import psutil
 import pytest
 
@@ -10,9 +13,17 @@ from .support import Land, Node, until
 pytestmark = pytest.mark.e2e
 
 
+@pytest.fixture
+def land(weights: Path, tmp_path: Path) -> Iterator[Land]:
+    """One for each test: what is left of a node is looked for everywhere."""
+    made = Land(tmp_path, weights)
+    yield made
+    made.close()
+
+
 def busy(land: Land, name: str) -> tuple[Node, str]:
     """A node in the middle of a task of its own, that does not end by itself."""
-    node = land.node(name).start()
+    node = land.node(name, EDGENET_NODE__GRACE_S="2").start()
     node.hold()
     task = str(node.submit("gate", {"items": ["held"]}, wait=False)["task"])
     until(lambda: node.get("status")["workers"]["busy"], "it works")

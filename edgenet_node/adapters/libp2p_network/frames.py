@@ -17,6 +17,7 @@ import msgspec
 
 from ... import errors
 from ...errors import EdgenetError, Malformed, RemoteError, TooLarge
+from ...wire.registry import one_line
 
 REQUEST: Final = 0
 RESPONSE: Final = 1
@@ -117,10 +118,10 @@ def decode_error(payload: bytes, peer: str) -> EdgenetError:
         body = msgspec.msgpack.decode(payload, type=ErrorBody)
     except (msgspec.DecodeError, ValueError):
         return Malformed("undecodable error frame", peer=peer)
-    message = body.message[:MESSAGE_CHARS_MAX]
+    message = one_line(body.message)
     retry = body.retry_after_s if 0 <= body.retry_after_s <= RETRY_AFTER_MAX_S else 0.0
     if remote := _REMOTE.get(body.code):
         return remote(message, retry_after_s=retry, peer=peer)
     if neutral := _NEUTRAL.get(body.code):
         return neutral(message, retry_after_s=retry)
-    return RemoteError(f"{body.code[:32]}: {message}", retry_after_s=retry, peer=peer)
+    return RemoteError(f"{one_line(body.code[:32])}: {message}", retry_after_s=retry, peer=peer)

@@ -4,8 +4,8 @@ Sending is paced by a token bucket out of a bounded queue, because the library d
 Receiving happens in the topic validator, before the library's own queue. What the upper layer answers becomes:
 
 * `accept`: handed on to the mesh.
-* `reject`: not handed on, not marked as seen, counted, the author blamed (the signature is already verified, so it is
-  the author's message, whoever forwarded it).
+* `reject`: not handed on, not marked as seen, counted; the listener has blamed the author (the signature is already
+  verified, so it is the author's message, whoever forwarded it).
 * `ignore`: marked as seen, so that nobody offers it to us again, but not handed on and nobody blamed. The library knows
   only yes and no; this third answer is made by telling the validator "yes" and stopping in the router's `publish`.
 
@@ -255,7 +255,7 @@ class Gossip:
                 self._report.fault("on_gossip", error)
                 verdict = "ignore"
             if verdict == "reject":
-                self._report.blame(author, "gossip_rejected", f"gossip that was rejected on {topic}")
+                self._report.note(author, "gossip_rejected", f"gossip that was rejected on {topic}")
                 return False
             if verdict == "ignore":
                 self._report.count("gossip_ignored")

