@@ -93,9 +93,9 @@ def run(
 
     config = settings.load(config_file, os.environ, overrides)
 
-    from ..kernels import bootstrap
+    from ..kernels.bootstrap import apply as configure_blas
 
-    bootstrap.apply()  # before anything imports numpy
+    configure_blas()  # before anything imports numpy
     from ..app.start import run_node  # after what may be wrong: it takes a second
 
     raise typer.Exit(run_node(config, _print_ready_json if as_json else _print_ready))

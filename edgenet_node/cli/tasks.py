@@ -157,6 +157,8 @@ def event_line(event: dict[str, Any], start: float) -> str:
             value = short(str(value))
         elif isinstance(value, float):
             value = f"{value:.3g}"
+        elif isinstance(value, dict):
+            value = " ".join(f"{short(str(key))} {inner}" for key, inner in value.items())
         elif isinstance(value, list):
             value = " ".join(
                 short(str(one["peer"])) if isinstance(one, dict) and "peer" in one else str(one) for one in value

@@ -150,7 +150,12 @@ def test_detach_returns_at_once(daemon: Daemon, shell: Shell) -> None:
 def test_follow_shows_what_happens_and_the_result(daemon: Daemon, shell: Shell) -> None:
     daemon.routes["POST /api/tasks"] = (202, task("queued"))
     daemon.routes["GET /api/tasks/t_1"] = (200, task())
-    stream = event(1, "queued") + b": waiting\n\n" + event(2, "running", peer=PEER_A, items=1) + event(3, "done")
+    stream = (
+        event(1, "queued")
+        + b": waiting\n\n"
+        + event(2, "running", peer=PEER_A, items=1)
+        + event(3, "done", executors={PEER_A: 1})
+    )
     daemon.routes["GET /api/tasks/t_1/events"] = (200, stream)
     ran = shell("submit", "embedding", "--text", "x", "--follow")
     assert ran.code == 0
@@ -158,6 +163,7 @@ def test_follow_shows_what_happens_and_the_result(daemon: Daemon, shell: Shell) 
     assert [line.split()[1] for line in shown] == ["queued", "running", "done"]
     assert "2.00s" in shown[1]
     assert "peer …" + PEER_A[-8:] in shown[1]
+    assert f"executors …{PEER_A[-8:]} 1" in shown[2]
 
 
 def test_task_follow_as_json_is_one_event_a_line(daemon: Daemon, shell: Shell) -> None:

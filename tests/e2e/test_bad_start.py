@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from edgenet_node.app.start import initialise
-from edgenet_node.cli.door import Answered, Door
+from edgenet_node.cli.door import Door
+from edgenet_node.cli.exits import Answered
 
 from .conftest import Swarm
 from .support import LOOPBACK, Land, Node, Ran

@@ -199,3 +199,12 @@ def test_an_account_pays_the_honest_only() -> None:
     assert settlement.owed == {"a": 45}
     assert settlement.total == 45
     assert account.reserved == 0
+
+
+def test_a_cold_first_chunk_does_not_keep_an_executor_slow() -> None:
+    executors = Executors("node", workers=1)
+    for number, seconds in enumerate((4.0, 0.1, 0.1)):
+        attempt = Attempt(number, "t", "embedding", "P", "run", range(8), 8, b"", 0, 0.0, 0.0, 0)
+        executors.depart(attempt, 0.0)
+        executors.land(attempt, seconds, measured=True)
+    assert executors.speed("embedding", "P") < 0.04
