@@ -84,6 +84,12 @@ def adopt(name: str) -> None:
         logger.setLevel(logging.NOTSET)  # the root's, which is WARNING or above
 
 
+def hush(name: str) -> None:
+    """Only what is critical from this library, after `adopt`: for one that logs what peers and networks do (a refused
+    dial, a closed stream) as errors, while its own failures reach us as exceptions."""
+    logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
 def get(name: str, **fields: object) -> FilteringBoundLogger:
     """A logger whose lines carry `logger=name` and these fields."""
     return cast("FilteringBoundLogger", structlog.get_logger(_name=name, **fields))

@@ -109,6 +109,14 @@ def test_libraries_are_taken_over_even_after_they_set_up_their_own(stream: io.St
     assert theirs.getvalue() == ""
 
 
+def test_a_library_that_cries_wolf_is_hushed_with_all_its_modules(stream: io.StringIO) -> None:
+    logs.adopt("libp2p")
+    logs.hush("libp2p")
+    logging.getLogger("libp2p.transport.tcp").error("failed to open a stream")
+    logging.getLogger("hypercorn").error("heard")
+    assert [line["event"] for line in lines(stream)] == ["heard"]
+
+
 def test_floods_of_libraries_are_cut_and_counted() -> None:
     now = 0.0
     bucket = logs.RateFilter(10, 5, lambda: now)

@@ -80,6 +80,8 @@ async def _main(
         files = await ArtifactFiles.open(layout.artifacts, limits=artifact_limits(config))
         node = Node(config, folder, store, files)
         logs.adopt("libp2p")
+        if config.node.log_level != "debug":
+            logs.hush("libp2p")
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_await_signal, node.stop)
             await node.run(gateway, api, on_ready)

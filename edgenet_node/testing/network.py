@@ -29,6 +29,10 @@ PUBLISHING_MAX = 1024
 
 DIAL_S = 0.25
 REDIAL_S = 1.0
+REDIAL_MAX_S = 30.0
+DIALS_MAX = 8
+"""Of a peer that is not kept, before it is forgotten."""
+
 ADMISSION_WAIT_S = 5.0
 REFUSED_S = 60.0
 """How long a refused peer is neither dialled nor accepted."""
@@ -263,7 +267,7 @@ class FakeNetwork:
                     exchange.fail(reason or Unreachable(f"the connection to {other} broke"))
             if node.listener is not None:
                 node.listener.on_disconnected(other)
-            if node.alive and other in node.kept:
+            if node.alive and (other in node.kept or other in node.known):
                 self.dial(node, other)
 
     def dial(self, node: FakeNode, peer: str) -> None:
@@ -393,14 +397,22 @@ class FakeNetwork:
         )
 
     async def _dial(self, node: FakeNode, peer: str) -> None:
+        """For ever if it is kept; otherwise a few times with growing pauses, then it is forgotten, as in the adapter."""
+        pause_s, failures = REDIAL_S, 0
         try:
             while node.alive and peer not in node.links:
                 await trio.sleep(DIAL_S)
                 target = self.nodes.get(peer)
                 if target is not None and target.alive and not self.is_cut(node.peer_id, peer):
                     self.connect(node.peer_id, peer)
-                if peer in node.links or peer not in node.kept:
+                if peer in node.links:
                     return
-                await trio.sleep(REDIAL_S)
+                failures += 1
+                if peer not in node.kept:
+                    if failures >= DIALS_MAX:
+                        node.known.pop(peer, None)
+                        return
+                    pause_s = min(2 * pause_s, REDIAL_MAX_S)
+                await trio.sleep(pause_s)
         finally:
             node.dialling.discard(peer)
