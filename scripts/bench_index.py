@@ -24,11 +24,11 @@ from edgenet_node.kernels import bootstrap
 
 bootstrap.apply()
 
-import numpy as np  # noqa: E402
+import numpy as np
 
-from edgenet_node.memory import search_worker  # noqa: E402
-from edgenet_node.memory.rows import Document  # noqa: E402
-from edgenet_node.wire.codec import encode  # noqa: E402
+from edgenet_node.memory import search_worker
+from edgenet_node.memory.rows import Document
+from edgenet_node.wire.codec import encode
 
 Run = Callable[[Any], Any]
 

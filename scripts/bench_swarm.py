@@ -81,9 +81,11 @@ async def own_node(root: Path, bootstrap: Sequence[str], workers: int) -> AsyncI
         "workers.count": workers,
     }
     with DataDir.claim(root) as folder:
-        keystore.create(folder.layout.identity_key, keystore.generate_seed())
+        identity = keystore.create(folder.layout.identity_key, keystore.generate_seed())
         store = await SqliteStore.open(folder.layout.store)
-        node = Node(load(None, {}, overrides), folder, store, await ArtifactFiles.open(folder.layout.artifacts))
+        node = Node(
+            load(None, {}, overrides), folder, store, await ArtifactFiles.open(folder.layout.artifacts), identity
+        )
         ready = trio.Event()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(node.run, _NoDoor(), "", lambda _: ready.set())

@@ -161,7 +161,7 @@ def _decode(data: bytes, password: str | None, path: Path) -> Contents:
             raise KeystoreError(f"{path} is damaged (its checksum differs): restore it from a backup")
         return _contents(body[_HEAD.size :], path)
     if password is None:
-        raise KeystoreError(f"{path} is protected: give its password")
+        raise KeystoreError(f"{path} is protected: give its password in EDGENET_KEY_PASSWORD")
     header_bytes = _HEAD.size + _PARAMETERS.size
     header, sealed = data[:header_bytes], data[header_bytes:]
     if len(sealed) - aead.TAG_BYTES not in _CONTENTS_BYTES:

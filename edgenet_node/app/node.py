@@ -13,7 +13,6 @@ import structlog
 import trio
 
 from .. import __version__
-from ..adapters import keystore
 from ..adapters.artifact_desk import ArtifactDesk
 from ..adapters.artifact_files import ArtifactFiles
 from ..adapters.data_dir import DataDir, RunInfo
@@ -23,6 +22,7 @@ from ..adapters.sqlite_store import SqliteStore
 from ..config import Config, worker_count
 from ..errors import LocalError
 from ..gateway.node_view import NodeFacts, NodeView
+from ..identity.keys import Identity
 from ..memory.inner import FUNCTIONS as SEARCH_FUNCTIONS
 from ..messages import network as network_messages
 from ..ports.network import Channel, NetworkListener, Verdict
@@ -75,14 +75,16 @@ class Door(Protocol):
 class Node:
     """Adapters and runtime of one daemon, wired. `run` until `stop`."""
 
-    def __init__(self, config: Config, folder: DataDir, store: SqliteStore, files: ArtifactFiles) -> None:
+    def __init__(
+        self, config: Config, folder: DataDir, store: SqliteStore, files: ArtifactFiles, identity: Identity
+    ) -> None:
         self._config = config
         self._folder = folder
         self._store = store
         self._started = time.monotonic()
         self._state = "starting"
         layout = folder.layout
-        self.identity = keystore.load(layout.identity_key, os.environ.get("EDGENET_KEY_PASSWORD"))
+        self.identity = identity
         self.registry = load(Environment(layout.cache))
         self.workers = worker_count(config, os.cpu_count() or 1)
         clock, rng = SystemClock(), random.Random(os.urandom(16))

@@ -1,69 +1,46 @@
-"""Entry points of the command line: make a node's folder, run a node."""
+"""What `run` does: take the folder, open the key, then build the node and run it until a signal."""
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 import trio
-from msgspec import structs
 
 from .. import logs
 from ..adapters import keystore
 from ..adapters.artifact_files import ArtifactFiles
-from ..adapters.data_dir import DataDir, prepare
+from ..adapters.data_dir import DataDir, Layout
 from ..adapters.sqlite_store import SqliteStore
-from ..config import Config, data_dir, render
-from ..errors import ConfigError, Conflict, EdgenetError
-from ..gateway.server import Gateway
+from ..config import Config, data_dir
+from ..errors import EdgenetError
+from ..identity.keys import Identity
 from ..runtime.supervisor import NodeFailed
-from .limits import artifact_limits, gateway_settings
-from .node import Node
+
+if TYPE_CHECKING:
+    from ..gateway.server import Gateway
+
+PASSWORD = "EDGENET_KEY_PASSWORD"  # noqa: S105 - the name of the variable
+"""Where the password of a protected key is read from. Not a setting: workers do not inherit it, nothing logs it."""
 
 log = structlog.get_logger("edgenet_node")
-
-
-def initialise(root: Path, *, swarm: str = "", password: str | None = None) -> dict[str, str]:
-    """Create folder, key and configuration. `Conflict` when there is a key already."""
-    layout = prepare(root)
-    if layout.identity_key.exists():
-        raise Conflict(f"{layout.identity_key} exists already; to start anew choose another --data-dir")
-    config = _pinned(Config(), swarm)
-    identity = keystore.create(layout.identity_key, keystore.generate_seed(), password)
-    if not layout.config.exists():
-        layout.config.write_text(render(config))
-    return {
-        "peer_id": identity.peer_id,
-        "pi_key": identity.pi_key.hex(),
-        "short_id": identity.short_id,
-        "data_dir": str(layout.root),
-        "key_file": str(layout.identity_key),
-        "config_file": str(layout.config),
-        "swarm": swarm,
-    }
-
-
-def _pinned(config: Config, swarm: str) -> Config:
-    if not swarm:
-        return config
-    if len(swarm) != 42 or any(digit not in "0123456789abcdef" for digit in swarm):
-        raise ConfigError("--swarm takes a genesis: 42 hexadecimal digits, as `status` shows it")
-    return structs.replace(config, network=structs.replace(config.network, swarm=swarm))
 
 
 def run_node(config: Config, on_ready: Callable[[dict[str, Any]], None]) -> int:
     """Run until a signal; the exit code. Errors of the start are raised."""
     logs.configure(config.node.log_level, config.node.log_format)
     with DataDir.claim(data_dir(config)) as folder:
-        if not folder.layout.identity_key.exists():
-            keystore.create(folder.layout.identity_key, keystore.generate_seed())
+        identity = _identity(folder.layout)
+        from ..gateway.server import Gateway  # with libp2p in the next line most of a second: after what may be wrong
+        from .limits import gateway_settings
+
         gateway = Gateway(gateway_settings(config), folder.token())
         api = gateway.bind()
         try:
-            trio.run(_main, config, folder, gateway, api, on_ready)
+            trio.run(_main, config, folder, identity, gateway, api, on_ready)
         except BaseExceptionGroup as group:
             return _ended_by(group)
         except NodeFailed as error:
@@ -71,14 +48,28 @@ def run_node(config: Config, on_ready: Callable[[dict[str, Any]], None]) -> int:
     return 0
 
 
+def _identity(layout: Layout) -> Identity:
+    if not layout.identity_key.exists():
+        return keystore.create(layout.identity_key, keystore.generate_seed())
+    return keystore.load(layout.identity_key, os.environ.pop(PASSWORD, None))
+
+
 async def _main(
-    config: Config, folder: DataDir, gateway: Gateway, api: str, on_ready: Callable[[dict[str, Any]], None]
+    config: Config,
+    folder: DataDir,
+    identity: Identity,
+    gateway: Gateway,
+    api: str,
+    on_ready: Callable[[dict[str, Any]], None],
 ) -> None:
+    from .limits import artifact_limits
+    from .node import Node
+
     layout = folder.layout
     store = await SqliteStore.open(layout.store)
     try:
         files = await ArtifactFiles.open(layout.artifacts, limits=artifact_limits(config))
-        node = Node(config, folder, store, files)
+        node = Node(config, folder, store, files, identity)
         logs.adopt("libp2p")
         if config.node.log_level != "debug":
             logs.hush("libp2p")

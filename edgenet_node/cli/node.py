@@ -39,7 +39,7 @@ def init(
 
     Example: edgenet-node init --data-dir ~/edgenet
     """
-    from ..app.start import initialise
+    from ..app.initialise import initialise
 
     text = typer.prompt("Password", hide_input=True, confirmation_prompt=True) if password else None
     made = initialise(folder(data_dir), swarm=swarm or "", password=text)

@@ -6,7 +6,7 @@ of these that names it:
 
 1. flags of the command line (`overrides`, named `section.key`);
 2. `EDGENET_<SECTION>__<KEY>`, e.g. `EDGENET_NETWORK__LISTEN`; lists are comma separated; `EDGENET_DATA_DIR` is short
-   for `EDGENET_NODE__DATA_DIR`, and `EDGENET_CONFIG` names the file;
+   for `EDGENET_NODE__DATA_DIR`, `EDGENET_CONFIG` names the file, and `EDGENET_KEY_PASSWORD` opens a protected key;
 3. other programs' names for the same thing, where we have an equal (`RUST_LOG`); where not, they are refused;
 4. the file: the one given, else `EDGENET_CONFIG`, else `node.toml` in the data folder if it is there;
 5. the default.

@@ -23,6 +23,8 @@ LIST_MAX = 64
 
 TEXT_MAX = 4096
 PREFIX = "EDGENET_"
+NOT_KEYS = frozenset({PREFIX + "CONFIG", PREFIX + "DATA_DIR", PREFIX + "KEY_PASSWORD"})
+"""Variables of ours that stand for no key. The password of a protected key is read where the key is opened."""
 
 
 class _Given(Struct, frozen=True):
@@ -101,7 +103,7 @@ def _from_environ(environ: Mapping[str, str]) -> dict[str, _Given]:
     if PREFIX + "DATA_DIR" in environ:
         rows["node.data_dir"] = _Given(environ[PREFIX + "DATA_DIR"], PREFIX + "DATA_DIR")
     for name in sorted(environ):
-        if name.startswith(PREFIX) and name not in (PREFIX + "CONFIG", PREFIX + "DATA_DIR"):
+        if name.startswith(PREFIX) and name not in NOT_KEYS:
             key = _known(name.removeprefix(PREFIX).lower().replace("__", ".", 1), name)
             rows[key] = _Given(environ[name], name)
     return rows

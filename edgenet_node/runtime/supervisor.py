@@ -88,8 +88,11 @@ class Supervisor:
             committing.start_soon(self._commit, outbox)
             async with trio.open_nursery() as operating:
                 operations.open(operating)
-                end = driver.restore(rows) or await self._drive(driver)
-                operations.close()
+                try:
+                    end = driver.restore(rows) or await self._drive(driver)
+                finally:
+                    # Also when all of the node is cancelled: a commit under way may still release what it was for.
+                    operations.close()
                 operating.cancel_scope.cancel()
             if isinstance(end, Crashed) and actor.part.fail_stop:
                 kit.bus.halted = True

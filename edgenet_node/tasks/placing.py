@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable
 
 from .chunks import chunk_size
 from .desk import Desk
@@ -14,6 +15,14 @@ RECHECK_S = 0.5
 
 FILL_TRIES_MAX = 8
 """Jobs of which none could use a free slot, before the others are left for the next time."""
+
+
+def _likeness(job: Job) -> Hashable:
+    """What two jobs share that find the same free slots, so that the second need not look; None when it may differ."""
+    if job.excluded or job.pauses or job.checks:
+        return None
+    request = job.request
+    return request.kind, request.only, request.local, request.reserve, len(job.items), job.searches > 0
 
 
 class Placer:
@@ -50,16 +59,22 @@ class Placer:
     def fill_others(self) -> None:
         """A slot was freed: whoever waits longest may have use for it."""
         misses = 0
+        barren: set[Hashable] = set()
         for task in list(self._desk.hungry):
             job = self._desk.jobs.get(task)
             if job is None:
                 del self._desk.hungry[task]
-            elif self.fill(job):
+                continue
+            likeness = _likeness(job)
+            if likeness is not None and likeness in barren:
+                continue
+            if self.fill(job):
                 misses = 0
-            else:
-                misses += 1
-                if misses >= FILL_TRIES_MAX:
-                    return
+                continue
+            barren.add(likeness)
+            misses += 1
+            if misses >= FILL_TRIES_MAX:
+                return
 
     # -- chunks
 

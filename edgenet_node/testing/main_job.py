@@ -49,7 +49,7 @@ def cast(rng: random.Random, nodes: int) -> Cast:
                 bootstrap,
                 workers=rng.choice((1, 2, 4)),
                 model=name != without,
-                seconds_per_item=rng.uniform(0.005, 0.03),
+                seconds_per_item=rng.uniform(0.02, 0.1),
                 lie=lie if name == liar else None,
                 config=CONFIG,
             )

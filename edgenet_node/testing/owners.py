@@ -198,11 +198,8 @@ async def index_life(run: Run, rng: random.Random) -> None:
 
 async def _change(run: Run, rng: random.Random, shelf: Shelf, number: int) -> None:
     known = sorted(shelf.documents)
-    if known and rng.random() < 0.35:
-        ids = rng.sample(known, rng.randint(1, max(1, len(known) // 2)))
-        await run.swarm.insist(shelf.owner, RemoveDocuments(shelf.name, tuple(ids)))
-        shelf.remove(ids)
-        run.monitor.note(shelf.owner, f"{shelf.name}: {len(ids)} documents removed")
+    if known and rng.random() < 0.3:
+        await _remove(run, shelf, rng.sample(known, rng.randint(1, max(1, len(known) // 2))))
         return
     fresh = [f"d{number}-{at}" for at in range(rng.choice((1, 5, 40, 100)))]
     ids = fresh + rng.sample(known, min(len(known), rng.choice((0, 3, 10))))
@@ -215,6 +212,14 @@ async def _change(run: Run, rng: random.Random, shelf: Shelf, number: int) -> No
     await run.swarm.insist(shelf.owner, AddDocuments(shelf.name, tuple(documents), wait=False))
     shelf.add(documents)
     run.monitor.note(shelf.owner, f"{shelf.name}: {len(documents)} documents accepted")
+    if rng.random() < 0.4:  # while they are being embedded
+        await _remove(run, shelf, rng.sample(ids, rng.randint(1, len(ids))))
+
+
+async def _remove(run: Run, shelf: Shelf, ids: list[str]) -> None:
+    await run.swarm.insist(shelf.owner, RemoveDocuments(shelf.name, tuple(ids)))
+    shelf.remove(ids)
+    run.monitor.note(shelf.owner, f"{shelf.name}: {len(ids)} documents removed")
 
 
 async def search(run: Run, rng: random.Random, shelf: Shelf, reader: str, *, settled: bool) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edgenet_node.app.start import initialise
+from edgenet_node.app.initialise import initialise
 from edgenet_node.cli.door import Door
 from edgenet_node.cli.exits import Answered
 
@@ -70,6 +70,14 @@ def test_a_corrupt_store(land: Land, fresh: Node, used_store: bytes, first: int)
     path.write_bytes(damaged)
     assert str(path) in start(land, fresh).refused(1)
     assert path.read_bytes() == damaged
+
+
+def test_a_protected_key_needs_its_password(land: Land) -> None:
+    node = land.node("protected", EDGENET_KEY_PASSWORD="correct horse battery")
+    made = initialise(node.home, password="correct horse battery")
+    assert "EDGENET_KEY_PASSWORD" in start(land, node).refused(1)
+    assert "password is wrong" in start(land, node, env={"EDGENET_KEY_PASSWORD": "incorrect horse"}).refused(1)
+    assert node.start().id == made["peer_id"]
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "replace"])

@@ -179,4 +179,4 @@ def test_exit_codes_without_a_daemon(land: Land) -> None:
 
 def test_a_text_above_the_limit_is_named(swarm: Swarm) -> None:
     large = '{"text": "' + "x" * 100_000 + '"}'
-    assert "at most 8192" in swarm[0].cli("submit", "embedding", "--payload", large).refused(2)
+    assert "100000 bytes, at most" in swarm[0].cli("submit", "embedding", "--payload", large).refused(2)

@@ -11,7 +11,7 @@ from msgspec import Struct, structs
 from edgenet_node.effects import Ask
 from edgenet_node.identity.membership import MembershipCore
 from edgenet_node.market.buyer import Buyer
-from edgenet_node.memory.catalog import Index
+from edgenet_node.memory.catalog import Batch, Index
 from edgenet_node.memory.holding import Holdings
 from edgenet_node.messages.network import GetConnections
 from edgenet_node.runtime.outbox import Outbox
@@ -48,7 +48,8 @@ def results_counted_twice(patch: Patch) -> None:
     patch.setattr(Judge, "_accept", twice)
 
 
-def removal_forgotten_while_building(patch: Patch) -> None:
+def removal_forgotten_while_embedding(patch: Patch) -> None:
+    patch.setattr(Batch, "wanted", lambda self: list(range(len(self.documents))))
     patch.setattr(Index, "_counts", lambda self, piece, at, batch: True)
 
 
@@ -132,8 +133,8 @@ MISTAKES = (
     Mistake("verification skipped", verification_skipped, _of("what was checked is right"), 8),
     Mistake("results counted twice", results_counted_twice, _of("no item is lost or doubled"), 3),
     Mistake(
-        "removal forgotten while building",
-        removal_forgotten_while_building,
+        "removal forgotten while embedding",
+        removal_forgotten_while_embedding,
         _of("what was deleted stays away", "indexes settle", "complete searches are exact"),
         12,
     ),

@@ -10,7 +10,7 @@ import tracemalloc
 from enum import Enum
 from typing import Any, Literal
 
-import msgpack  # type: ignore[import-untyped]
+import msgpack
 import msgspec
 import pytest
 from hypothesis import given
