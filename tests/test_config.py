@@ -96,6 +96,14 @@ def test_the_file_is_found_by_name_or_in_the_data_folder(tmp_path: Path) -> None
     assert "another folder" in refusal(None, {"EDGENET_DATA_DIR": str(tmp_path)})
 
 
+def test_variables_of_the_scripts_are_no_keys(tmp_path: Path) -> None:
+    environ = {"EDGENET_DATA_DIR": str(tmp_path)}
+    scripts = {"EDGENET_PYTHON": "python3.12", "EDGENET_VENV": ".venv-3.12", "EDGENET_BENCH_PYTHON": "python3"}
+    assert load(None, environ | scripts) == load(None, environ)
+    with pytest.raises(ConfigError, match="EDGENET_PYTHONS: unknown key"):
+        load(None, environ | {"EDGENET_PYTHONS": "python3.12"})
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [

@@ -5,11 +5,8 @@ from __future__ import annotations
 from ..effects import Part
 from ..identity.membership import MembershipCore
 from ..market.core import MarketCore
-from ..memory.holder import HolderCore
-from ..memory.inner import SearchOwn
-from ..memory.owner import IndexesCore
+from ..memory import holder, owner
 from ..messages import market as market_messages
-from ..messages import memory as memory_messages
 from ..messages import network as network_messages
 from ..messages import tasks as task_messages
 from ..messages import trust as trust_messages
@@ -18,7 +15,6 @@ from ..tasks.serving import OwnLoad, ServingCore
 from ..trust.core import TrustCore
 from ..wire import auction as auction_wire
 from ..wire import hello as hello_wire
-from ..wire import index as index_wire
 from ..wire import peers as peers_wire
 from ..wire import task as task_wire
 from .limits import (
@@ -116,34 +112,18 @@ def parts(node: Injected) -> tuple[Part, ...]:
         ),
         Part(
             "indexes",
-            lambda: IndexesCore(
+            lambda: owner.IndexesCore(
                 index_settings(node.config), node.identity, embedder(node.registry), node.entropy, node.rng
             ),
-            accepts=(
-                memory_messages.CreateIndex,
-                memory_messages.DeleteIndex,
-                memory_messages.ShareIndex,
-                memory_messages.ListIndexes,
-                memory_messages.GetIndex,
-                memory_messages.AddDocuments,
-                memory_messages.RemoveDocuments,
-                memory_messages.SearchIndex,
-                index_wire.GetManifest,
-                SearchOwn,
-            ),
-            remote=(index_wire.GetManifest,),
-            hears=(
-                network_messages.PeerUp,
-                network_messages.PeerDown,
-                network_messages.PeerOffers,
-                trust_messages.StandingChanged,
-            ),
+            accepts=owner.ACCEPTS,
+            remote=owner.REMOTE,
+            hears=owner.HEARS,
         ),
         Part(
             "holder",
-            lambda: HolderCore(index_settings(node.config), node.identity),
-            accepts=(index_wire.Hold, index_wire.Drop, index_wire.SearchSegments),
-            remote=(index_wire.Hold, index_wire.Drop, index_wire.SearchSegments),
-            hears=(network_messages.PeerUp,),
+            lambda: holder.HolderCore(index_settings(node.config), node.identity),
+            accepts=holder.ACCEPTS,
+            remote=holder.REMOTE,
+            hears=holder.HEARS,
         ),
     )

@@ -23,8 +23,12 @@ LIST_MAX = 64
 
 TEXT_MAX = 4096
 PREFIX = "EDGENET_"
-NOT_KEYS = frozenset({PREFIX + "CONFIG", PREFIX + "DATA_DIR", PREFIX + "KEY_PASSWORD"})
-"""Variables of ours that stand for no key. The password of a protected key is read where the key is opened."""
+NOT_KEYS = frozenset(
+    PREFIX + name
+    for name in ("CONFIG", "DATA_DIR", "KEY_PASSWORD", "PYTHON", "VENV", "BENCH_PYTHON", "CONFORMANCE", "JS_MODULES")
+)
+"""Variables of ours that stand for no key. The password of a protected key is read where the key is opened; from PYTHON
+on, they are for the scripts and tests of the project, which start nodes in the same environment."""
 
 
 class _Given(Struct, frozen=True):

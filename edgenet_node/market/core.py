@@ -17,6 +17,10 @@ from .buyer import Buyer
 from .seller import Seller
 from .settings import Entropy, MarketSettings
 
+ASK_TIMEOUT_S = 10.0
+ASK_AGAIN_S = 1.0
+"""Pause after a question inside this node that was not answered."""
+
 
 class MarketCore:
     def __init__(
@@ -33,15 +37,16 @@ class MarketCore:
         self._seller = Seller(settings, capabilities, workers, entropy)
         self._kinds = sorted({one.kind for one in capabilities})
         self._latency_at = math.inf
+        self._ask_again: dict[tuple[str, ...], float] = {}
 
     def restore(self, rows: Sequence[Row], now: Now) -> list[Effect]:
         del rows  # leases do not outlive the process; peers and standings are learnt anew, also after a crash
         self._latency_at = now.mono + self._settings.latency_interval_s
-        asks: list[Effect] = [Ask(("standings", kind), GetStandings(kind), 10.0) for kind in self._kinds]
-        return [Ask(("peers",), GetPeers(), 10.0), *asks]
+        return [_ask(("peers",)), *(_ask(("standings", kind)) for kind in self._kinds)]
 
     def wake_at(self) -> float:
-        return min(self._buyer.wake_at(), self._seller.wake_at(), self._latency_at)
+        again = min(self._ask_again.values(), default=math.inf)
+        return min(self._buyer.wake_at(), self._seller.wake_at(), self._latency_at, again)
 
     def step(self, e: Envelope[Any], now: Now) -> list[Effect]:
         match e.body:
@@ -62,7 +67,7 @@ class MarketCore:
             case PeerUp() | PeerDown() | PeerOffers() | StandingChanged() | LoadChanged():
                 return self._heard(e.body)
             case Done(tag, value, error):
-                return self._done(tag, value, error)
+                return self._done(tag, value, error, now)
             case Tick():
                 return self._tick(now)
             case _:
@@ -84,16 +89,19 @@ class MarketCore:
                 self._seller.load = load
         return []
 
-    def _done(self, tag: Any, value: Any, error: Exception | None) -> list[Effect]:
+    def _done(self, tag: Any, value: Any, error: Exception | None, now: Now) -> list[Effect]:
         match tag:
+            case ("standings", str()) | ("peers",) if error is not None:
+                # Its owner was itself being rebuilt, or the disk was full; nobody tells these things unasked.
+                self._ask_again[tag] = now.mono + ASK_AGAIN_S
             case ("offer", bytes() as lease):
                 return self._seller.answered(lease, wanted=error is None and value.wanted)
             case ("latency",) if error is None:
                 self._buyer.rtt_s = dict(value)
-            case ("standings", str()) if error is None:
+            case ("standings", str()):
                 for standing in value:
                     self._buyer.judge(standing)
-            case ("peers",) if error is None:
+            case ("peers",):
                 for view in value:
                     if view.state == "member":
                         self._heard(PeerUp(view.peer))
@@ -105,4 +113,12 @@ class MarketCore:
         if self._latency_at <= now.mono:
             self._latency_at = now.mono + self._settings.latency_interval_s
             out.append(Ask(("latency",), GetLatencies(), 2.0))
+        for tag in [tag for tag, at in self._ask_again.items() if at <= now.mono]:
+            del self._ask_again[tag]
+            out.append(_ask(tag))
         return out
+
+
+def _ask(tag: tuple[str, ...]) -> Ask:
+    """What this core asks when it is made: it may be rebuilt in the middle of a life."""
+    return Ask(tag, GetPeers() if tag == ("peers",) else GetStandings(tag[1]), ASK_TIMEOUT_S)

@@ -114,6 +114,7 @@ class HolderCore:
         self._peer = peer_id(signer.public)
         self._swarm = ""
         self._asking_swarm = False
+        self._swarm_mono = math.inf
         self._holdings = Holdings(settings)
         self._serving = Serving(settings)
         self._fetches: dict[str, Fetch] = {}
@@ -154,7 +155,7 @@ class HolderCore:
 
     def wake_at(self) -> float:
         waiting = self._unpinned and self._pinning < PINS_MAX
-        return min(self._sweep_mono, self._repin_mono) if waiting else self._sweep_mono
+        return min(self._sweep_mono, self._swarm_mono, self._repin_mono if waiting else math.inf)
 
     def _tick(self, now: Now) -> list[Effect]:
         effects: list[Effect] = []
@@ -162,6 +163,9 @@ class HolderCore:
             self._sweep_mono = now.mono + SWEEP_S
             for key in self._holdings.silent(now):
                 effects += self._forget(key)
+        if self._swarm_mono <= now.mono:
+            self._swarm_mono = math.inf
+            effects += self._ask_swarm()
         return effects + self._repin(now)
 
     def _peer_up(self, peer: str, now: Now) -> list[Effect]:
@@ -332,7 +336,10 @@ class HolderCore:
                 return self._repinned(done, done.tag, now)
             case SwarmTag():
                 self._asking_swarm = False
-                if done.error is not None or not done.value.swarm:
+                if done.error is not None:  # membership was itself being rebuilt, or the disk was full
+                    self._swarm_mono = now.mono + self._settings.retry_s
+                    return []
+                if not done.value.swarm:
                     return []
                 self._swarm = done.value.swarm
                 return [effect for key in self._holdings.join(self._swarm) for effect in self._forget(key)]

@@ -6,6 +6,7 @@ This module joins the rooms: `owning` and `catalog` (what there is), `ingest` an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -24,7 +25,7 @@ from ..messages.memory import (
     SearchIndex,
     ShareIndex,
 )
-from ..messages.network import GetSwarm, PeerDown, PeerOffers, PeerUp
+from ..messages.network import GetPeers, GetSwarm, PeerDown, PeerOffers, PeerUp
 from ..messages.trust import GetStandings, StandingChanged
 from ..wire.index import GetManifest
 from .catalog import Catalog, Index
@@ -43,6 +44,9 @@ from .settings import IndexSettings
 
 ASK_TIMEOUT_S: Final = 10.0
 """For questions inside this node that are answered from memory."""
+
+ASK_AGAIN_S: Final = 1.0
+"""Pause after one that was not answered."""
 
 ACCEPTS: Final = (
     CreateIndex,
@@ -68,6 +72,14 @@ class StandingsTag(Struct, frozen=True):
     kind: str
 
 
+class PeersTag(Struct, frozen=True):
+    pass
+
+
+Question = SwarmTag | StandingsTag | PeersTag
+"""What this core asks when it is made, since nobody repeats it unasked: it may be rebuilt in the middle of a life."""
+
+
 class IndexesCore:
     """Injected: limits, the node's key, the embedding handler's terms, entropy (for batch names) and a seeded `rng`."""
 
@@ -81,6 +93,7 @@ class IndexesCore:
     ) -> None:
         self._kinds = (embedder.kind, KIND)
         self._asking_swarm = False
+        self._ask_again: dict[Question, float] = {}
         self._seeking = True
         self._catalog = catalog = Catalog()
         self._peers = peers = Peers()
@@ -96,7 +109,7 @@ class IndexesCore:
         self._catalog.restore(rows)
         self._placement.restore(rows, now)
         effects = self._ask_swarm()
-        effects += [Ask(StandingsTag(kind), GetStandings(kind), ASK_TIMEOUT_S) for kind in self._kinds]
+        effects += [_ask(PeersTag()), *(_ask(StandingsTag(kind)) for kind in self._kinds)]
         effects += self._copies.restore(now)
         for index in self._catalog.indexes.values():
             for batch in sorted(index.batches.values(), key=lambda one: one.sequence):
@@ -106,7 +119,7 @@ class IndexesCore:
     def step(self, e: Envelope[Any], now: Now) -> list[Effect]:
         match e.body:
             case Tick():
-                effects = [*self._ingest.on_tick(now), *self._searches.on_tick(now)]
+                effects = [*self._ingest.on_tick(now), *self._searches.on_tick(now), *self._asked_again(now)]
             case Done():
                 effects = self._done(e.body, now)
             case PeerUp() | PeerDown() | PeerOffers() | StandingChanged():
@@ -121,7 +134,9 @@ class IndexesCore:
         return effects + self._settle(now)
 
     def wake_at(self) -> float:
-        return min(self._ingest.wake_at(), self._searches.wake_at(), self._placement.wake_at(), self._copies.wake_at())
+        again = min(self._ask_again.values(), default=math.inf)
+        rooms = (self._ingest, self._searches, self._placement, self._copies)
+        return min(again, *(room.wake_at() for room in rooms))
 
     def _settle(self, now: Now) -> list[Effect]:
         """What any step may have made due."""
@@ -179,8 +194,11 @@ class IndexesCore:
                 self._peers.offers(body)
             case StandingChanged():
                 self._peers.standing(body.standing)
-        self._ingest.nodes = 1 + sum(self._peers.can_hold(peer, now.mono) for peer in self._peers.up)
+        self._count_nodes(now)
         return effects
+
+    def _count_nodes(self, now: Now) -> None:
+        self._ingest.nodes = 1 + sum(self._peers.can_hold(peer, now.mono) for peer in self._peers.up)
 
     def _done(self, done: Done, now: Now) -> list[Effect]:
         tag = done.tag
@@ -213,8 +231,10 @@ class IndexesCore:
                 return self._pinned(done, tag, now)
             case FetchedTag():
                 return self._copies.on_fetched(done, tag, now)
-            case SwarmTag() | StandingsTag() | ReleasedTag():
-                return self._learnt(done)
+            case SwarmTag() | StandingsTag() | PeersTag():
+                return self._learnt(done, now)
+            case ReleasedTag():
+                return []
             case _:
                 raise InvariantError(f"indexes: completion of an unknown operation {tag!r}")
 
@@ -223,15 +243,31 @@ class IndexesCore:
         if self._authority.swarm or self._asking_swarm:
             return []
         self._asking_swarm = True
-        return [Ask(SwarmTag(), GetSwarm(), ASK_TIMEOUT_S)]
+        return [_ask(SwarmTag())]
 
-    def _learnt(self, done: Done) -> list[Effect]:
-        if isinstance(done.tag, SwarmTag):
-            self._asking_swarm = False
-            self._authority.swarm = done.value.swarm if done.error is None else ""
-        elif done.error is None and isinstance(done.tag, StandingsTag):
-            for standing in done.value:
-                self._peers.standing(standing)
+    def _asked_again(self, now: Now) -> list[Effect]:
+        due = [question for question, at in self._ask_again.items() if at <= now.mono]
+        for question in due:
+            del self._ask_again[question]
+        return [_ask(question) for question in due]
+
+    def _learnt(self, done: Done, now: Now) -> list[Effect]:
+        if done.error is not None:  # its owner was itself being rebuilt, or the disk was full
+            self._ask_again[done.tag] = now.mono + ASK_AGAIN_S
+            return []
+        match done.tag:
+            case SwarmTag():
+                self._asking_swarm = False
+                self._authority.swarm = done.value.swarm
+            case StandingsTag():
+                for standing in done.value:
+                    self._peers.standing(standing)
+            case _:
+                for one in done.value:
+                    if one.state == "member":
+                        self._peers.came(one.peer)
+                        self._peers.offers(PeerOffers(one.peer, one.capabilities, one.workers, one.load))
+                self._count_nodes(now)
         return []
 
     def _pinned(self, done: Done, tag: PinnedTag, now: Now) -> list[Effect]:
@@ -241,3 +277,13 @@ class IndexesCore:
 
     def _sealed(self, index: Index | None, effects: list[Effect], now: Now) -> list[Effect]:
         return effects if index is None else [*effects, *self._owning.changed(index, now)]
+
+
+def _ask(question: Question) -> Ask:
+    match question:
+        case SwarmTag():
+            return Ask(question, GetSwarm(), ASK_TIMEOUT_S)
+        case StandingsTag(kind):
+            return Ask(question, GetStandings(kind), ASK_TIMEOUT_S)
+        case PeersTag():
+            return Ask(question, GetPeers(), ASK_TIMEOUT_S)

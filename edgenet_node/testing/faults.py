@@ -59,6 +59,11 @@ def _moments(strike: Strike, most: int) -> list[float]:
     return sorted(strike.rng.uniform(0.5, strike.window_s * 0.75) for _ in range(strike.rng.randint(1, most)))
 
 
+def _mostly_owners(strike: Strike) -> tuple[str, ...]:
+    """To choose from: an owner's node has the most to lose."""
+    return strike.roles.members + 2 * strike.roles.owners
+
+
 async def _until(moment: float) -> None:
     await trio.sleep(max(0.0, moment - trio.current_time()))
 
@@ -130,7 +135,7 @@ async def broken_disk(strike: Strike) -> None:
 
 async def full_disk(strike: Strike) -> None:
     """No space for rows and artifacts, until somebody makes some."""
-    swarm, name = strike.swarm, strike.rng.choice(strike.roles.members)
+    swarm, name = strike.swarm, strike.rng.choice(_mostly_owners(strike))
     await _until(_moments(strike, 1)[0])
     swarm.counted("full disk")
     end = trio.current_time() + strike.rng.uniform(1.0, strike.window_s / 4)
@@ -179,7 +184,7 @@ async def core_crash(strike: Strike) -> None:
     swarm = strike.swarm
     for moment in _moments(strike, 3):
         await _until(moment)
-        name = strike.rng.choice(strike.roles.members)
+        name = strike.rng.choice(_mostly_owners(strike))
         if swarm.running(name):
             swarm.counted("core crash")
             swarm.monitor.crash_next(name, strike.rng.choice(sorted(swarm.node(name).runtime.bus.actors)))

@@ -27,7 +27,7 @@ from .network import PUBLISHING_MAX
 from .owners import Shelf, Shelves, search
 from .simulation import Run
 
-SAMPLE_S = 1.0
+SAMPLE_S = 2.0
 """How often queues are looked at, in simulated seconds."""
 
 BARRED_GRACE_S = 3.0
@@ -144,7 +144,7 @@ class Leases:
             case None:
                 for table in (self._leases, self._runs):
                     for key in [key for key in table if key[0] == step.node]:
-                        del table[key]  # type: ignore[attr-defined]
+                        del table[key]
             case LeaseGranted():
                 granted = step.body
                 self._leases[step.node, granted.lease] = _Granted(granted.units, granted.buyer, granted.expires_mono)

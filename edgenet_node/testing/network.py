@@ -397,7 +397,7 @@ class FakeNetwork:
         )
 
     async def _dial(self, node: FakeNode, peer: str) -> None:
-        """For ever if it is kept; otherwise a few times with growing pauses, then it is forgotten, as in the adapter."""
+        """For ever if it is kept; otherwise some times with growing pauses, and then forget it, as the adapter does."""
         pause_s, failures = REDIAL_S, 0
         try:
             while node.alive and peer not in node.links:

@@ -104,9 +104,7 @@ async def single_tasks(run: Run, rng: random.Random) -> None:
         await judge(run, owner, [text], outcome)
 
 
-async def judge(
-    run: Run, owner: str, texts: list[str], outcome: TaskOutcome, *, cancelled: bool = False
-) -> None:
+async def judge(run: Run, owner: str, texts: list[str], outcome: TaskOutcome, *, cancelled: bool = False) -> None:
     """Hold a finished task against the truth."""
     view, monitor = outcome.view, run.monitor
     if view.state == "timed_out" and view.finished_wall >= view.deadline_wall - 1e-3:

@@ -42,6 +42,9 @@ R = TypeVar("R")
 ASK_AGAIN_S = 0.4
 """Pause of an owner whose node could not answer."""
 
+BURY_S = 0.25
+"""At most this long the connections of a process that failed are still there."""
+
 OTHER_COMPUTATION_S = 0.0005
 """What a search or the building of a segment takes."""
 
@@ -80,9 +83,7 @@ class Swarm:
         self.monitor = monitor
         self.folder = folder
         self.plans = {plan.name: plan for plan in plans}
-        self.identities = {
-            plan.name: Identity(sha256(f"simulated node {seed} {plan.name}".encode())) for plan in plans
-        }
+        self.identities = {plan.name: Identity(sha256(f"simulated node {seed} {plan.name}".encode())) for plan in plans}
         self.peers = {name: identity.peer_id for name, identity in self.identities.items()}
         self.names = {peer: name for name, peer in self.peers.items()}
         self.slowness = dict.fromkeys(self.plans, 1.0)
@@ -246,9 +247,7 @@ class Swarm:
         before = self._served[plan.name]
         self._served[plan.name] += len(texts)
         chosen = [
-            at
-            for at in range(len(texts))
-            if before + at >= plan.lie.honest_items and rng.random() < plan.lie.share
+            at for at in range(len(texts)) if before + at >= plan.lie.honest_items and rng.random() < plan.lie.share
         ]
         if not chosen:
             return output
@@ -273,7 +272,7 @@ class Swarm:
     async def _bury(self) -> None:
         """A process that failed is gone: its connections break. It was to be expected, or it is a violation."""
         while True:
-            await trio.sleep(0.05)
+            await trio.sleep(BURY_S)
             for peer, node in list(self.world.nodes.items()):
                 if node.failure is not None and not node.crashed:
                     name = self.names[peer]

@@ -14,7 +14,7 @@ from edgenet_node.memory.owner import ACCEPTS, HEARS, REMOTE, IndexesCore
 from edgenet_node.memory.settings import IndexSettings
 from edgenet_node.messages.artifacts import PutArtifact, Stored
 from edgenet_node.messages.memory import AddDocuments, AddResult, CreateIndex, Document, IndexView, SearchIndex
-from edgenet_node.messages.network import GetSwarm, PeerUp, SwarmInfo
+from edgenet_node.messages.network import GetPeers, GetSwarm, PeerUp, SwarmInfo
 from edgenet_node.messages.tasks import Submit, TaskOutcome, TaskView, Verified
 from edgenet_node.messages.trust import GetStandings
 from edgenet_node.wire.index import Held, Hold
@@ -77,10 +77,11 @@ def test_the_parts_of_the_vocabulary_fit_together() -> None:
     assert all(target.startswith("edgenet_node.memory.search_worker:") for target in FUNCTIONS.values())
 
 
-def test_a_fresh_core_asks_who_it_is_among_and_whom_to_avoid() -> None:
+def test_a_new_core_asks_who_it_is_among_who_is_there_and_whom_to_avoid() -> None:
     desk = Desk()
     assert [effect.query for effect in desk.first if isinstance(effect, Ask)] == [
         GetSwarm(),
+        GetPeers(),
         GetStandings("embedding"),
         GetStandings("index.search"),
     ]

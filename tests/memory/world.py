@@ -49,7 +49,7 @@ from edgenet_node.memory.inner import FUNCTIONS, SearchOwn
 from edgenet_node.memory.owner import ACCEPTS, IndexesCore
 from edgenet_node.memory.settings import IndexSettings
 from edgenet_node.messages.artifacts import PinArtifact, PutArtifact, ReleaseArtifact, Stored
-from edgenet_node.messages.network import GetSwarm, PeerDown, PeerUp, SwarmInfo
+from edgenet_node.messages.network import GetPeers, GetSwarm, PeerDown, PeerUp, SwarmInfo
 from edgenet_node.messages.tasks import Submit, TaskOutcome, TaskView, Verified
 from edgenet_node.messages.trust import GetStandings, Outcome
 from edgenet_node.wire.codec import decode, encode
@@ -185,7 +185,7 @@ class Node:
         match query:
             case GetSwarm():
                 return SwarmInfo(SWARM, "founded", "")
-            case GetStandings():
+            case GetStandings() | GetPeers():
                 return ()
             case PutArtifact():
                 digest = hashlib.sha256(query.data).hexdigest()

@@ -29,7 +29,8 @@ def test_the_same_seed_takes_the_same_steps() -> None:
 
 def test_nothing_depends_on_the_order_of_sets() -> None:
     environment = {**os.environ, "PYTHONHASHSEED": "12345"}
-    found = subprocess.run([sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", PROGRAM]
+    found = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)  # noqa: S603
     assert found.stdout.strip() == play(SWARM, SEED).digest
 
 
