@@ -17,7 +17,7 @@ from ..errors import InvalidResult
 from ..gateway.node_view import ModelView
 from ..gateway.settings import GatewaySettings
 from ..identity.keys import Identity
-from ..identity.membership import MembershipSettings
+from ..identity.settings import MembershipSettings
 from ..market.settings import MarketSettings
 from ..memory.ingest import Embedder
 from ..memory.settings import IndexSettings

@@ -1,9 +1,10 @@
 """Who is in the swarm: admission, addresses, presence. The core of the part `membership`.
 
 States of a peer: `known` (a signed record, not connected), `undecided` (connected, no hello yet), `member`, `refused`.
-The dialling side says hello; both sides decide on one exchange. A node without a genesis adopts that of the first peer
-that it dialled and refuses any other from then on. Records are signed by their subject, so anybody may pass them on and
-one bootstrap peer is enough.
+The dialling side says hello; both sides decide on one exchange. Two that dial each other at once may both see
+themselves as the one that was dialled: a member that hears nothing for `hello_wait_s` says hello itself. A node without
+a genesis adopts that of the first peer that it dialled and refuses any other from then on. Records are signed by their
+subject, so anybody may pass them on and one bootstrap peer is enough.
 """
 
 from __future__ import annotations
@@ -11,8 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from typing import Any, Protocol
-
-from msgspec import Struct
 
 from ..crypto.fingerprints import Genesis, found_swarm, short_id
 from ..crypto.signing import Signer
@@ -47,7 +46,6 @@ from ..messages.network import (
     PeerDown,
     PeerOffers,
     PeerUp,
-    PeerView,
     RefusePeer,
     SetSwarm,
     SwarmAdopted,
@@ -55,46 +53,14 @@ from ..messages.network import (
 )
 from ..wire.codec import decode, encode
 from ..wire.hello import ADDRESSES_MAX, WELCOME_RECORDS_MAX, Hello, PeerRecord, SignedRecord, Welcome
-from ..wire.peers import Capability, ListMembers, Members, Presence
-from .records import RecordBook, short_id_of
+from ..wire.peers import ListMembers, Members, Presence
+from .peers import Peer, PeerTable
+from .records import RecordBook
+from .settings import MembershipSettings
 
 
 class Rng(Protocol):
     def random(self) -> float: ...
-
-
-class MembershipSettings(Struct, frozen=True):
-    """`presence_interval_s`: how often capabilities and load are gossiped; `exchange_interval_s`: how often a member is
-    asked for records; `blame_max`: malformed messages of one peer within `blame_window_s` before it is refused for
-    `refuse_for_s`; `hello_tries_max`: hellos on one connection; `peers_max`: peers remembered, records saved."""
-
-    version: str
-    capabilities: tuple[Capability, ...] = ()
-    workers: int = 0
-    presence_interval_s: float = 10.0
-    presence_debounce_s: float = 0.4
-    exchange_interval_s: float = 30.0
-    hello_timeout_s: float = 5.0
-    hello_tries_max: int = 6
-    blame_max: int = 20
-    blame_window_s: float = 60.0
-    refuse_for_s: float = 600.0
-    peers_max: int = 2048
-
-
-class _Peer(Struct):
-    state: str = "known"
-    connected: bool = False
-    outbound: bool = False
-    version: str = ""
-    capabilities: tuple[Capability, ...] = ()
-    workers: int = 0
-    load: int = 0
-    seen_wall: float = 0.0
-    reason: str = ""
-    hellos: int = 0
-    blames: int = 0
-    blames_since: float = 0.0
 
 
 class Member(Signer, Protocol):
@@ -116,7 +82,7 @@ class MembershipCore:
         self._founds = founds
         self._pinned = pinned
         self._origin = "pinned" if pinned else ""
-        self._peers: dict[str, _Peer] = {}
+        self._peers = PeerTable(settings.peers_max)
         self._book = RecordBook(settings.peers_max)
         self._addresses: tuple[str, ...] = ()
         self._record: SignedRecord | None = None
@@ -125,11 +91,12 @@ class MembershipCore:
         self._exchange_at = math.inf
         self._published_mono = -math.inf
         self._timers: dict[tuple[str, str], float] = {}
+        self._asked: set[tuple[str, ...]] = set()  # tags in flight
 
     # -- life
 
     def restore(self, rows: Sequence[Row], now: Now) -> list[Effect]:
-        out: list[Effect] = [Ask(("connections",), GetConnections(), 5.0)]
+        out = self._once(Ask(("connections",), GetConnections(), 5.0))
         for row in rows:
             if row.table == "genesis":
                 self._genesis = decode(row.value, Genesis, bytes_max=1024)
@@ -151,6 +118,8 @@ class MembershipCore:
         return min(self._presence_at, self._exchange_at, *self._timers.values(), math.inf)
 
     def step(self, e: Envelope[Any], now: Now) -> list[Effect]:
+        if isinstance(e.body, Done):
+            self._asked.discard(e.body.tag)
         match e.body:
             case PeerConnected(peer, outbound):
                 return self._connected(peer, outbound, now)
@@ -180,11 +149,19 @@ class MembershipCore:
             case GetSwarm():
                 return [Reply(e.reply_to, self._info())]
             case GetPeers():
-                return [Reply(e.reply_to, tuple(self._view(peer) for peer in sorted(self._peers)))]
+                rows = [known.view(peer, self._book.addresses(peer)) for peer, known in sorted(self._peers.items())]
+                return [Reply(e.reply_to, tuple(rows))]
             case Done():
                 return []
             case _:
                 raise InvariantError(f"membership does not take {type(e.body).__name__}")
+
+    def _once(self, operation: Ask | Call) -> list[Effect]:
+        """Unless the same is in flight: then its answer is as good."""
+        if operation.tag in self._asked:
+            return []
+        self._asked.add(operation.tag)
+        return [operation]
 
     # -- the swarm
 
@@ -202,13 +179,13 @@ class MembershipCore:
         self._presence_at = now.mono + self._settings.presence_debounce_s
         self._exchange_at = now.mono + self._settings.exchange_interval_s * (0.5 + self._rng.random())
         out: list[Effect] = [Put("genesis", self._origin, encode(self._genesis))] if save else []
-        return [*out, Tell(SetSwarm(self._swarm)), Ask(("addresses",), GetAddresses(), 5.0)]
+        return [*out, Tell(SetSwarm(self._swarm)), *self._once(Ask(("addresses",), GetAddresses(), 5.0))]
 
     def _reconnected(self, connections: Sequence[ConnectionInfo], now: Now) -> list[Effect]:
         """After a crash of this core the transport still has its peers, and tells of none of them again."""
         out: list[Effect] = []
         for one in connections:
-            if self._peer(one.peer).connected:
+            if self._peers.of(one.peer).connected:
                 continue
             out += self._connected(one.peer, one.outbound, now)
             if one.admitted:
@@ -242,35 +219,28 @@ class MembershipCore:
 
     # -- connections and hello
 
-    def _peer(self, peer: str) -> _Peer:
-        found = self._peers.get(peer)
-        if found is None:
-            if len(self._peers) >= self._settings.peers_max:
-                idle = min(
-                    (one for one in self._peers if not self._peers[one].connected),
-                    key=lambda one: self._peers[one].seen_wall,
-                    default=None,
-                )
-                if idle is not None:
-                    del self._peers[idle]
-            found = self._peers[peer] = _Peer()
-        return found
-
     def _connected(self, peer: str, outbound: bool, now: Now) -> list[Effect]:
-        known = self._peer(peer)
+        known = self._peers.of(peer)
         known.connected, known.outbound, known.hellos, known.seen_wall = True, outbound, 0, now.wall
         if known.state == "refused" and ("refused", peer) in self._timers:
             return [Tell(RefusePeer(peer, known.reason))]
         if known.state != "member":
             known.state = "undecided"
-        return self._say_hello(peer, now) if outbound else []
+        if outbound:
+            return self._say_hello(peer, now)
+        if self._genesis is not None:
+            self._timers["hello", peer] = now.mono + self._settings.hello_wait_s
+        return []
 
     def _say_hello(self, peer: str, now: Now) -> list[Effect]:
-        known = self._peer(peer)
+        known = self._peers.of(peer)
+        if ("hello", peer) in self._asked:  # on an earlier connection
+            self._timers["hello", peer] = now.mono + self._settings.hello_wait_s
+            return []
         known.hellos += 1
         record = self._own_record(now) if self._genesis is not None else None
         hello = Hello(self._swarm or self._pinned, self._settings.version, record)
-        return [Call(("hello", peer), peer, hello, self._settings.hello_timeout_s)]
+        return self._once(Call(("hello", peer), peer, hello, self._settings.hello_timeout_s))
 
     def _disconnected(self, peer: str) -> list[Effect]:
         known = self._peers.get(peer)
@@ -282,7 +252,7 @@ class MembershipCore:
         return [Event(PeerDown(peer))] if was_member else []
 
     def _hello(self, hello: Hello, sender: str, reply_to: int, now: Now) -> list[Effect]:
-        known = self._peer(sender)
+        known = self._peers.of(sender)
         if self._genesis is None:
             return [Reply(reply_to, error=Refused("this node has not found its swarm yet", retry_after_s=1.0))]
         if known.state == "refused" and ("refused", sender) in self._timers:
@@ -308,6 +278,8 @@ class MembershipCore:
         if known is None or not known.connected:
             return []
         if error is not None:
+            if known.state == "member":  # by its own hello, which crossed ours
+                return []
             return self._hello_failed(peer, known, error, now)
         welcome: Welcome = value
         swarm = welcome.genesis.name
@@ -330,7 +302,7 @@ class MembershipCore:
             return [*out, *self._refuse(peer, bad.message, now)]
         return [*out, *self._admit(peer, now), *learnt]
 
-    def _hello_failed(self, peer: str, known: _Peer, error: Exception, now: Now) -> list[Effect]:
+    def _hello_failed(self, peer: str, known: Peer, error: Exception, now: Now) -> list[Effect]:
         if isinstance(error, WrongSwarm):
             return self._refuse(peer, error.message, now)
         if known.hellos >= self._settings.hello_tries_max:
@@ -341,7 +313,7 @@ class MembershipCore:
         return []
 
     def _admit(self, peer: str, now: Now) -> list[Effect]:
-        known = self._peer(peer)
+        known = self._peers.of(peer)
         known.connected = True
         if known.state == "member":
             return [Tell(Admit(peer))]
@@ -356,7 +328,7 @@ class MembershipCore:
         return out
 
     def _refuse(self, peer: str, reason: str, now: Now) -> list[Effect]:
-        known = self._peer(peer)
+        known = self._peers.of(peer)
         was_member = known.state == "member"
         known.state, known.reason = "refused", reason
         self._timers["refused", peer] = now.mono + self._settings.refuse_for_s
@@ -364,7 +336,7 @@ class MembershipCore:
         return [Event(PeerDown(peer)), *out] if was_member else out
 
     def _blame(self, peer: str, reason: str, now: Now) -> list[Effect]:
-        known = self._peer(peer)
+        known = self._peers.of(peer)
         if now.mono - known.blames_since > self._settings.blame_window_s:
             known.blames, known.blames_since = 0, now.mono
         known.blames += 1
@@ -383,7 +355,7 @@ class MembershipCore:
                 raise Malformed("the peer record is not its sender's, or does not verify")
             if entry is None or entry.peer == self._signer.peer_id or not entry.fresh:
                 continue
-            self._peer(entry.peer)
+            self._peers.of(entry.peer)
             out.append(Tell(LearnAddresses(entry.peer, entry.addresses)))
             if save:
                 out.append(Put("records", entry.peer, encode(signed)))
@@ -404,27 +376,12 @@ class MembershipCore:
             learnt = self._learn([presence.record], now, only=sender)
         except Malformed as error:
             return self._blame(sender, error.message, now)
-        known = self._peer(sender)
+        known = self._peers.of(sender)
         known.version, known.workers, known.load = presence.version, presence.workers, presence.load
         known.capabilities, known.seen_wall = tuple(presence.capabilities), now.wall
         if known.state != "member":
             return learnt
         return [*learnt, Event(PeerOffers(sender, known.capabilities, known.workers, known.load))]
-
-    def _view(self, peer: str) -> PeerView:
-        known = self._peers[peer]
-        return PeerView(
-            peer,
-            short_id_of(peer),
-            known.state,
-            known.version,
-            self._book.addresses(peer),
-            known.capabilities,
-            known.workers,
-            known.load,
-            known.seen_wall,
-            known.reason,
-        )
 
     # -- time
 
@@ -434,13 +391,13 @@ class MembershipCore:
             out += self._timer(key, now)
         if self._presence_at <= now.mono:
             self._presence_at = now.mono + self._settings.presence_interval_s * (0.9 + 0.2 * self._rng.random())
-            out.append(Ask(("addresses",), GetAddresses(), 5.0))
+            out += self._once(Ask(("addresses",), GetAddresses(), 5.0))
         if self._exchange_at <= now.mono:
             self._exchange_at = now.mono + self._settings.exchange_interval_s * (0.5 + self._rng.random())
             members = sorted(peer for peer, known in self._peers.items() if known.state == "member")
             if members:
                 peer = members[int(self._rng.random() * len(members))]
-                out.append(Call(("exchange", peer), peer, ListMembers(), 10.0))
+                out += self._once(Call(("exchange", peer), peer, ListMembers(), 10.0))
         return out
 
     def _timer(self, key: tuple[str, str], now: Now) -> list[Effect]:

@@ -29,7 +29,7 @@ from .swarm import Plan, Swarm
 
 T = TypeVar("T")
 
-LOOK_S = 0.5
+LOOK_S = 1.0
 """How often a condition is looked at while it is waited for, in simulated seconds."""
 
 

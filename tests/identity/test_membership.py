@@ -11,7 +11,8 @@ from edgenet_node.crypto.fingerprints import Genesis
 from edgenet_node.effects import Ask, Call, Done, Effect, Envelope, Event, Now, Publish, Put, Reply, Row, Tell, Tick
 from edgenet_node.errors import Conflict, Malformed, Refused, WrongSwarm
 from edgenet_node.identity.keys import Identity
-from edgenet_node.identity.membership import MembershipCore, MembershipSettings
+from edgenet_node.identity.membership import MembershipCore
+from edgenet_node.identity.settings import MembershipSettings
 from edgenet_node.messages.network import (
     Admit,
     Blame,
@@ -174,6 +175,56 @@ def test_a_fresh_node_welcomes_nobody_but_asks_to_come_back() -> None:
     a.calls.clear()
     a.tick(1.1)
     assert [call.peer for call in a.calls] == [b.peer]
+
+
+def test_two_that_dial_each_other_at_once_both_say_hello() -> None:
+    """Each counts the two connections as one, and may have seen the other's first."""
+    founder, a, b = Node(1, founds=True), Node(2), Node(3)
+    dial(a, founder)
+    dial(b, founder)
+    a.give(PeerConnected(b.peer, outbound=False))
+    b.give(PeerConnected(a.peer, outbound=False))
+    assert not a.calls
+    for one in (a, b):
+        one.tick(0.6)
+    deliver(a, b)
+    deliver(b, a)
+    assert (a.state(b.peer).state, b.state(a.peer).state) == ("member", "member")
+    assert [one.said.count(PeerUp(other.peer)) for one, other in ((a, b), (b, a))] == [1, 1]
+
+
+def test_a_fresh_node_does_not_take_the_swarm_of_whoever_dials_it() -> None:
+    founder, fresh = Node(1, founds=True), Node(2)
+    fresh.give(PeerConnected(founder.peer, outbound=False))
+    fresh.tick(0.6)
+    assert not fresh.calls
+    assert fresh.swarm().swarm == ""
+
+
+def test_no_operation_is_repeated_while_it_is_in_flight() -> None:
+    """The runtime takes that for a broken core, and is right to."""
+    node, other = Node(1, founds=True), Node(2)
+    core = MembershipCore(node.identity, MembershipSettings("1"), random.Random(1), founds=True, pinned="")
+    flying = [effect.tag for effect in core.restore([], T0) if isinstance(effect, Ask | Call)]
+    now = T0
+    for body in (*[PeerConnected(other.peer, outbound=True), PeerDisconnected(other.peer)] * 4, *[Tick()] * 40):
+        now = Now(now.mono + 1.0, now.wall + 1.0)
+        effects = core.step(Envelope(body, 0, ""), now)
+        flying += [effect.tag for effect in effects if isinstance(effect, Ask | Call)]
+    assert sorted(flying) == [("addresses",), ("connections",), ("hello", other.peer)]
+
+
+def test_a_hello_that_belongs_to_a_lost_connection_does_not_end_the_matter() -> None:
+    founder, other = Node(1, founds=True), Node(2)
+    other.give(PeerConnected(founder.peer, outbound=True))
+    [lost] = other.calls
+    other.give(PeerDisconnected(founder.peer))
+    other.calls.clear()
+    other.give(PeerConnected(founder.peer, outbound=True))
+    assert not other.calls
+    other.give(Done(lost.tag, error=Refused("gone")))
+    other.tick(0.6)
+    assert len(other.calls) == 1
 
 
 def test_hellos_on_one_connection_are_bounded() -> None:

@@ -43,4 +43,4 @@ def test_the_swarm_does_its_job_in_spite_of_it() -> None:
     stories = {seed: "\n".join(report(seed).trace) for seed in SEEDS}
     assert all(" done " in story for story in stories.values())
     assert all("documents accepted" in story for story in stories.values())
-    assert sum("caught" in story for story in stories.values()) >= 5
+    assert sum("caught" in story for story in stories.values()) >= 3
