@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
+from itertools import islice
 
 from .chunks import chunk_size
 from .desk import Desk
@@ -15,6 +16,9 @@ RECHECK_S = 0.5
 
 FILL_TRIES_MAX = 8
 """Jobs of which none could use a free slot, before the others are left for the next time."""
+
+FILL_LOOKS_MAX = 24
+"""Jobs that are looked at for one free slot, longest waiting first. If none can use it, the next slot starts behind."""
 
 
 def _likeness(job: Job) -> Hashable:
@@ -58,9 +62,18 @@ class Placer:
 
     def fill_others(self) -> None:
         """A slot was freed: whoever waits longest may have use for it."""
-        misses = 0
+        desk = self._desk
+        looked = list(islice(desk.hungry, FILL_LOOKS_MAX))
+        if not self._fill_first(looked):
+            for task in looked:  # none of them can use it now: do not let them hide the ones behind
+                if task in desk.hungry:
+                    desk.hungry[task] = desk.hungry.pop(task)
+
+    def _fill_first(self, tasks: Sequence[str]) -> bool:
+        """Whether any of them was given something."""
+        placed, misses = False, 0
         barren: set[Hashable] = set()
-        for task in list(self._desk.hungry):
+        for task in tasks:
             job = self._desk.jobs.get(task)
             if job is None:
                 del self._desk.hungry[task]
@@ -69,12 +82,13 @@ class Placer:
             if likeness is not None and likeness in barren:
                 continue
             if self.fill(job):
-                misses = 0
+                placed, misses = True, 0
                 continue
             barren.add(likeness)
             misses += 1
             if misses >= FILL_TRIES_MAX:
-                return
+                break
+        return placed
 
     # -- chunks
 

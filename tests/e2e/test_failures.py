@@ -70,9 +70,10 @@ def test_the_submitter_is_killed_in_the_middle_of_a_durable_task(trio: Swarm) ->
 
 def test_an_executor_is_killed_in_the_middle(trio: Swarm) -> None:
     a, b, c = trio
-    task = held_at(a, [b], ITEMS, only=[b.id, c.id])
+    task = held_at(a, [b, c], ITEMS, only=[b.id, c.id])
     until(lambda: b.get("status")["workers"]["busy"] and a.task(task)["done"] >= FREE - 4, "b is in the middle")
     b.kill()
+    c.release()
     seen = a.wait_task(task)
     assert seen["state"] == "done"
     assert right(seen, ITEMS)
@@ -84,9 +85,10 @@ def test_an_executor_is_killed_in_the_middle(trio: Swarm) -> None:
 
 def test_an_executor_freezes_in_the_middle(trio: Swarm) -> None:
     a, b, c = trio
-    task = held_at(a, [b], ITEMS, only=[b.id, c.id])
+    task = held_at(a, [b, c], ITEMS, only=[b.id, c.id])
     until(lambda: b.get("status")["workers"]["busy"] and a.task(task)["done"] >= FREE - 4, "b is in the middle")
     b.freeze()
+    c.release()
     try:
         seen = a.wait_task(task)
         until(lambda: not a.peers()[b.id]["connected"], "its silence is noticed")

@@ -141,3 +141,24 @@ async def test_odds_are_reproducible_and_yield_to_what_is_due() -> None:
     assert runs[0][0] == "failed"
     assert 30 < runs[0].count("died") < 90
     assert runs[0].count("died") + runs[0].count("value") == 199
+
+
+def test_inline_never_pauses() -> None:
+    """The runtime steps it to its end in place: no checkpoint, whatever it costs elsewhere."""
+    executor = InlineExecutor({"add": add}, cost_s=lambda fn, args: 5.0)
+    executor.on("add", Delay(3.0))
+    with pytest.raises(StopIteration) as ended:
+        executor.run("inline", "add", (1, 2), timeout_s=1.0).send(None)
+    assert ended.value.value == 3
+    executor.on("add", Fail())
+    with pytest.raises(ComputeFailed):
+        executor.run("inline", "add", (1, 2), timeout_s=1.0).send(None)
+
+
+async def test_computations_cost_time_and_queue_for_workers(autojump_clock: MockClock) -> None:
+    executor = InlineExecutor({"add": add}, workers=2, cost_s=lambda fn, args: 2.0)
+    async with trio.open_nursery() as nursery:
+        for number in range(5):
+            nursery.start_soon(partial(call, executor, "add", number, 1))
+    assert trio.current_time() == pytest.approx(6.0)
+    assert [one.outcome for one in executor.calls] == ["value"] * 5
