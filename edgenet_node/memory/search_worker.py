@@ -14,6 +14,7 @@ from __future__ import annotations
 import mmap
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
@@ -29,6 +30,12 @@ from .rows import Document
 from .segment import Segment
 
 T = TypeVar("T")
+
+Found = tuple[Segment, NDArray[np.int64], NDArray[np.float32]]
+"""Rows of a segment and their scores, best first, equal ones by row."""
+
+TIES_MAX: Final = 256
+"""Rows that share the k-th score: identical passages. More of them cost more than a selection in each segment."""
 
 SEGMENTS_KEPT_MAX: Final = 1024
 """Mapped segments per worker; a mapping costs address space and a few kilobytes. Above the 256 of a full index."""
@@ -95,20 +102,51 @@ def search(
     """
     shelf = context.resident("memory.shelf", Shelf)
     query = normalise(_query(vector))
-    rows = 0
-    found: list[tuple[Segment, NDArray[np.int64], NDArray[np.float32]]] = []
+    living: list[tuple[Segment, Alive]] = []
     for path, digest, deleted in segments:
         mapped = shelf.get(path, digest)
         if mapped.segment.header.dimension != query.shape[1]:
             raise Malformed(f"a query of {query.shape[1]} dimensions for {mapped.segment.header.dimension}")
-        alive = mapped.alive(bytes(deleted))
-        rows += alive.rows
-        mask = mapped.segment.matching(where)
-        if alive.flags is not None:
-            mask = alive.flags if mask is None else mask & alive.flags
-        scores, best = top_k(mapped.segment.vectors, query, k, metric="dot", mask=mask)
-        found.append((mapped.segment, best[0], scores[0]))
+        living.append((mapped.segment, mapped.alive(bytes(deleted))))
+    rows = sum(alive.rows for _, alive in living)
+    found = None if where else _at_once(living, query[0], min(k, rows))
+    if found is None:
+        found = [_one(segment, alive, query, k, where) for segment, alive in living]
     return {"hits": encode(_merge(found, k)), "rows": rows}
+
+
+def _one(segment: Segment, alive: Alive, query: NDArray[np.float32], k: int, where: dict[str, str]) -> Found:
+    mask = segment.matching(where)
+    if alive.flags is not None:
+        mask = alive.flags if mask is None else mask & alive.flags
+    scores, best = top_k(segment.vectors, query, k, metric="dot", mask=mask)
+    return segment, best[0], scores[0]
+
+
+def _at_once(living: Sequence[tuple[Segment, Alive]], query: NDArray[np.float32], k: int) -> list[Found] | None:
+    """One selection over all segments: cheaper than one in each. None where ties at the k-th place are many, which the
+    selection in each segment settles by id without naming them all."""
+    if k == 0:
+        return []
+    ends = list(accumulate(len(segment.vectors) for segment, _ in living))
+    scores = np.empty(ends[-1], np.float32)
+    for (segment, alive), end in zip(living, ends, strict=True):
+        part = scores[end - len(segment.vectors) : end]
+        np.dot(segment.vectors, query, out=part)
+        if alive.flags is not None:
+            part[~alive.flags] = -np.inf
+    np.fmax(scores, -np.inf, out=scores)  # what is not a number ranks last
+    threshold = np.partition(scores, scores.size - k)[scores.size - k]
+    places = np.flatnonzero(scores >= threshold)
+    if threshold == -np.inf or places.size > k + TIES_MAX:
+        return None
+    found: list[Found] = []
+    for (segment, _), end, chosen in zip(
+        living, ends, np.split(places, np.searchsorted(places, ends[:-1])), strict=True
+    ):
+        ordered = chosen[np.argsort(-scores[chosen], kind="stable")]
+        found.append((segment, ordered - (end - len(segment.vectors)), scores[ordered]))
+    return found
 
 
 def score(context: Context, segments: Sequence[Sequence[Any]], vector: bytes) -> list[list[float]]:
@@ -176,7 +214,7 @@ def _query(vector: bytes) -> NDArray[np.float32]:
     return query[None, :]
 
 
-def _merge(found: Sequence[tuple[Segment, NDArray[np.int64], NDArray[np.float32]]], k: int) -> list[Hit]:
+def _merge(found: Sequence[Found], k: int) -> list[Hit]:
     """Parts are best first, and have their own ties right because rows stand in order of id."""
     ranked = [
         (-score, at, place) for at, (_, _, scores) in enumerate(found) for place, score in enumerate(scores.tolist())
