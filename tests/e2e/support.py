@@ -249,10 +249,16 @@ class Node:
     # -- the gate (see plugin/edgenet_gate.py)
 
     def hold(self) -> None:
+        (self.cache / "waiting").unlink(missing_ok=True)
         (self.cache / "hold").touch()
 
     def release(self) -> None:
         (self.cache / "hold").unlink(missing_ok=True)
+
+    @property
+    def waiting(self) -> bool:
+        """A worker has come to an item that is held."""
+        return (self.cache / "waiting").exists()
 
     def computed(self) -> list[str]:
         path = self.cache / "runs.log"

@@ -10,8 +10,8 @@ from edgenet_node.crypto.fingerprints import Genesis, found_swarm
 from edgenet_node.effects import Call, Done, Event, Reply, Tell
 from edgenet_node.identity.keys import Identity
 from edgenet_node.identity.membership import MembershipCore
-from edgenet_node.identity.settings import MembershipSettings
 from edgenet_node.identity.records import RecordBook
+from edgenet_node.identity.settings import MembershipSettings
 from edgenet_node.messages.network import Admit, Blame, LearnAddresses, PeerConnected, PeerOffers
 from edgenet_node.wire.codec import encode
 from edgenet_node.wire.hello import Hello, PeerRecord, SignedRecord, Welcome
