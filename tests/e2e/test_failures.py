@@ -44,8 +44,8 @@ def right(seen: dict[str, object], items: list[str]) -> bool:
 
 
 def held_at(a: Node, executors: list[Node], items: list[str], **options: object) -> str:
-    """A task that comes to a stand at what is held, at these executors. They take the newest first: some of what is free
-    may stand behind it."""
+    """A task that comes to a stand at what is held by these executors. They take the newest first, so that some of what
+    is free may stand behind it."""
     for node in executors:
         node.hold()
     return str(a.submit("gate", {"items": items}, wait=False, **options)["task"])

@@ -34,7 +34,7 @@ STREAMS = 80
 
 @pytest.fixture(scope="module")
 def friends(land: Land) -> tuple[Node, Node]:
-    a, b = land.swarm("ab")
+    a, b = land.swarm("ab", EDGENET_NETWORK__ADMISSION_WAIT_S="1")
     return a, b
 
 

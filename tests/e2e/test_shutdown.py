@@ -26,7 +26,7 @@ def busy(land: Land, name: str) -> tuple[Node, str]:
     node = land.node(name, EDGENET_NODE__GRACE_S="2").start()
     node.hold()
     task = str(node.submit("gate", {"items": ["held"]}, wait=False)["task"])
-    until(lambda: node.get("status")["workers"]["busy"], "it works")
+    until(lambda: node.waiting, "it works")
     assert node.workers()
     return node, task
 

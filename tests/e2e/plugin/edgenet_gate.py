@@ -1,8 +1,8 @@
 """A task kind for tests, brought as any plug-in is: by an entry point. Its work stops and goes on when a test says so.
 
 Payload: `{"items": [text, ...]}`; the result has the SHA-256 of each. An item that starts with `held` waits as long as
-the file `hold` lies in the node's cache folder (and makes a file `waiting`), one that starts with `bad` raises. Each computed item is written to
-`runs.log` there, so that a test can tell what was done twice. Chunks are of one item.
+the file `hold` lies in the node's cache folder, and makes a file `waiting` there; one that starts with `bad` raises.
+Each computed item is written to `runs.log`, so that a test can tell what was done twice. Chunks are of one item.
 """
 
 from __future__ import annotations
@@ -55,6 +55,8 @@ def run(context: Any, cache: str, data: bytes) -> bytes:
         while item.startswith(b"held") and (folder / "hold").exists() and not context.should_stop():
             (folder / "waiting").touch()
             time.sleep(LOOK_S)
+        if context.should_stop():
+            raise InterruptedError("nobody waits for it")
         if item.startswith(b"bad"):
             raise ValueError("a bad item")
         with (folder / "runs.log").open("ab") as log:
