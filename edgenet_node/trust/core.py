@@ -21,7 +21,8 @@ _Z90 = 1.2815515655446004
 class TrustSettings(Struct, frozen=True):
     """`newcomer_items`: checked items before a peer is proven. `rate_min`: never verify less than this share.
     `half_life_items`: evidence this many items old counts half. `avoid_s`: for the first wrong result, doubled for each
-    further one up to `avoid_max_s`. `failures_max` in a row: avoided for `pause_s`. `save_interval_s`: how much good
+    further one up to `avoid_max_s`. `failures_max` in a row: avoided for `pause_s`;
+    those within `incident_s` of one another count as one. `save_interval_s`: how much good
     evidence a crash may lose (bad evidence is saved at once). `peers_max`: (peer, kind) pairs remembered."""
 
     newcomer_items: int = 16
@@ -30,6 +31,7 @@ class TrustSettings(Struct, frozen=True):
     avoid_s: float = 3600.0
     avoid_max_s: float = 30 * 86_400.0
     failures_max: int = 4
+    incident_s: float = 1.0
     pause_s: float = 20.0
     save_interval_s: float = 5.0
     peers_max: int = 8192
@@ -74,6 +76,7 @@ class TrustCore:
         self._settings = settings
         self._evidence: dict[tuple[str, str], Evidence] = {}
         self._dirty: set[tuple[str, str]] = set()
+        self._failed_at: dict[tuple[str, str], float] = {}
         self._save_at = math.inf
         self._lapses: dict[tuple[str, str], float] = {}  # when to announce that an avoidance ended; monotonic seconds
 
@@ -138,7 +141,7 @@ class TrustCore:
             old.bad * keep + bad,
             0 if outcome.wrong else old.clean + right,
             old.offences + (1 if outcome.wrong else 0),
-            old.failures + 1 if outcome.failed else 0,
+            self._failures(old, now) if outcome.failed else 0,
             old.avoided_until,
             seconds,
             old.reason,
@@ -150,6 +153,15 @@ class TrustCore:
         if new.failures >= self._settings.failures_max:
             return self._avoid(new, now, self._settings.pause_s, f"failed {new.failures} times in a row")
         return self._keep(new, old, now)
+
+    def _failures(self, old: Evidence, now: Now) -> int:
+        """Failures in a row. What fails at once failed together: a peer that restarts loses all that it had in hand."""
+        key = old.peer, old.kind
+        together = now.mono - self._failed_at.get(key, -math.inf) < self._settings.incident_s
+        if len(self._failed_at) >= self._settings.peers_max:
+            self._failed_at.clear()
+        self._failed_at[key] = now.mono
+        return max(1, old.failures) if together else old.failures + 1
 
     def _keep(self, new: Evidence, old: Evidence, now: Now) -> list[Effect]:
         key = new.peer, new.kind
@@ -187,7 +199,9 @@ class TrustCore:
             idle = [one for one, of in self._evidence.items() if one not in self._lapses]
             if not idle:
                 return
-            del self._evidence[min(idle, key=lambda one: self._evidence[one].good + self._evidence[one].bad)]
+            dropped = min(idle, key=lambda one: self._evidence[one].good + self._evidence[one].bad)
+            del self._evidence[dropped]
+            self._failed_at.pop(dropped, None)
         self._evidence[key] = new
 
     def _blamed(self, peer: str, reason: str, now: Now) -> list[Effect]:

@@ -86,15 +86,27 @@ def test_avoidance_survives_a_restart_and_other_kinds_do_not_matter() -> None:
     assert not reply.value[0].avoided
 
 
+def after(seconds: float) -> Now:
+    return Now(NOW.mono + seconds, NOW.wall + seconds)
+
+
 def test_failures_in_a_row_pause_a_peer_and_a_success_resets_the_count() -> None:
     core = fresh()
     failed = Outcome("S", "embedding", 8, 0, 0, failed=True, seconds=0.0)
-    for _ in range(3):
-        assert changes(core.step(Envelope(failed), NOW)) == []
-    core.step(Envelope(good("S", 8, 0)), NOW)
-    for _ in range(3):
-        assert changes(core.step(Envelope(failed), NOW)) == []
-    assert changes(core.step(Envelope(failed), NOW))[0].avoided
+    for second in range(3):
+        assert changes(core.step(Envelope(failed), after(2.0 * second))) == []
+    core.step(Envelope(good("S", 8, 0)), after(6.0))
+    for second in range(3):
+        assert changes(core.step(Envelope(failed), after(10.0 + 2.0 * second))) == []
+    assert changes(core.step(Envelope(failed), after(20.0)))[0].avoided
+
+
+def test_what_fails_together_is_one_failure() -> None:
+    core = fresh()
+    failed = Outcome("S", "embedding", 8, 0, 0, failed=True, seconds=0.0)
+    for n in range(12):
+        assert changes(core.step(Envelope(failed), after(0.01 * n))) == []
+    assert not standing(core, "S").avoided
 
 
 def test_blame_from_the_wire_counts_against_a_known_peer() -> None:
