@@ -1,8 +1,8 @@
 """`hello/1`: the first call on every new connection, before any swarm-bound protocol. Spec: `protocols/hello`.
 
-The dialling side calls, and an accepting member too that hears nothing for half a second (two that dial each other at
-once may both take themselves for the accepting side). The answer admits both, or refuses with the reason. It is open to peers of any swarm: that is
-how a fresh node learns which swarm it has reached.
+The dialling side calls, and an accepting member too that hears nothing for half a second: two that dial each other at
+once may both take themselves for the accepting side. The answer admits both, or refuses with the reason. It is open to
+peers of any swarm: that is how a fresh node learns which swarm it has reached.
 """
 
 from __future__ import annotations
