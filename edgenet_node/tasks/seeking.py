@@ -27,7 +27,7 @@ DECLINED_MAX = 50
 TINY_S = 0.02
 """Chunks quicker than this are sent ahead: their time is mostly the way there."""
 
-TINY_AHEAD = 16
+TINY_AHEAD = 8
 """How many of them, beyond one for each worker there."""
 
 
