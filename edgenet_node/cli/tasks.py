@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,6 +31,8 @@ from .paths import path_of
 
 if TYPE_CHECKING:
     from .door import Door
+
+_PEER_ID = re.compile(r"12D3KooW[1-9A-HJ-NP-Za-km-z]{44}")
 
 app = typer.Typer(no_args_is_help=True, help="Tasks of this node: list, show, follow, cancel.", rich_markup_mode=None)
 
@@ -150,21 +153,21 @@ def verified_line(verified: dict[str, Any]) -> str:
 
 
 def event_line(event: dict[str, Any], start: float) -> str:
-    """One event as people read it."""
-    shown = []
-    for name, value in event["data"].items():
-        if name == "peer":
-            value = short(str(value))
-        elif isinstance(value, float):
-            value = f"{value:.3g}"
-        elif isinstance(value, dict):
-            value = " ".join(f"{short(str(key))} {inner}" for key, inner in value.items())
-        elif isinstance(value, list):
-            value = " ".join(
-                short(str(one["peer"])) if isinstance(one, dict) and "peer" in one else str(one) for one in value
-            )
-        shown.append(f"{name} {value}")
-    return f"{max(0.0, event['wall'] - start):7.2f}s  {event['name']:<10}  {', '.join(shown)}".rstrip()
+    """One event as people read it: PeerIds by their ends, wherever they stand."""
+    data = event["data"].items()
+    shown = ", ".join(f"{name} {short(str(value)) if name == 'peer' else _shown(value)}" for name, value in data)
+    line = f"{max(0.0, event['wall'] - start):7.2f}s  {event['name']:<10}  {shown}".rstrip()
+    return _PEER_ID.sub(lambda found: short(found.group()), line)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    if isinstance(value, dict):
+        return " ".join(f"{key} {_shown(inner)}" for key, inner in value.items())
+    if isinstance(value, list):
+        return " ".join(str(one["peer"]) if isinstance(one, dict) and "peer" in one else str(one) for one in value)
+    return str(value)
 
 
 @app.command("list")

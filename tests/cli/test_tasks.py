@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from edgenet_node.cli import door as door_module
+from edgenet_node.cli.tasks import event_line
 
 from .fixtures import OWN, PEER_A, PEER_B, Daemon, Shell, error
 
@@ -235,3 +236,19 @@ def test_list_show_and_cancel(daemon: Daemon, shell: Shell) -> None:
     assert shell("task", "cancel", "t_1").out == "t_1 cancelled\n"
     assert shell("task", "show", "a/../b?x").code == 1
     assert daemon.asked[-1].path == "/api/tasks/a%2F..%2Fb%3Fx"
+
+
+def test_events_show_peers_by_their_ends_wherever_they_stand() -> None:
+    peer = "12D3KooW" + "A" * 36 + "BCDEFGHJ"
+    data = {
+        "peer": peer,
+        "why": f"no stream to {peer}: gone",
+        "rate": 0.123456,
+        "executors": [{"peer": peer}],
+        "n": {peer: 2},
+    }
+    line = event_line({"seq": 1, "wall": 12.5, "name": "lost", "data": data}, 10.0)
+    assert line == (
+        "   2.50s  lost        peer …BCDEFGHJ, why no stream to …BCDEFGHJ: gone, rate 0.123, "
+        "executors …BCDEFGHJ, n …BCDEFGHJ 2"
+    )
