@@ -164,7 +164,7 @@ def _shown(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.3g}"
     if isinstance(value, dict):
-        return " ".join(f"{key} {_shown(inner)}" for key, inner in value.items())
+        return " ".join(f"{short(str(key))} {_shown(inner)}" for key, inner in value.items())
     if isinstance(value, list):
         return " ".join(str(one["peer"]) if isinstance(one, dict) and "peer" in one else str(one) for one in value)
     return str(value)
