@@ -5,10 +5,11 @@ input and returns one ordered list of effects. The runtime (`edgenet_node.runtim
 and only then releases its other effects, in program order. Nothing in this module does anything.
 
 * saves: `Put`, `Delete`; one transaction per step.
-* outputs, at most once: `Tell`, `Event`, `Publish`. What must happen is saved state that `restore` re-issues.
+* outputs, at most once: `Tell`, `Event`, `Publish`, `Send`. What must happen is saved state that `restore` re-issues.
 * answers: `Reply` (final, exactly one for each ask that was accepted), `Progress` (any number before it).
 * operations: `Ask`, `Call`, `Transfer`, `Compute`; each carries a tag that the core chose and a timeout, and produces
   exactly one `Done(tag)`, unless it is withdrawn with `Cancel(tag)`.
+* `Saved(tag)`: exactly one `Done(tag)` once the saves of its step, and of all steps before, are durable.
 * `Early(effect)`: released at once, before the saves of its step are durable.
 """
 
@@ -93,6 +94,14 @@ class Publish(Struct, frozen=True):
     body: Any
 
 
+class Send(Struct, frozen=True):
+    """To one peer, on the persistent stream registered for the body's type: at most once, in order while the connection
+    lasts. Never blocks; shed, counted, where the peer's queue is full or it is not connected."""
+
+    peer: str
+    body: Any
+
+
 class Reply(Struct, frozen=True):
     """The answer to the envelope with this `reply_to`: a value, or an error for the asker. A reply to 0 is dropped."""
 
@@ -150,15 +159,38 @@ class Cancel(Struct, frozen=True):
     tag: Any
 
 
+class Saved(Struct, frozen=True):
+    """Step me with `Done(tag)` when this step's saves and all earlier ones are durable. Takes no slot, is never shed, and
+    dies with the incarnation."""
+
+    tag: Any
+
+
 Operation = Ask | Call | Transfer | Compute
 Save = Put | Delete
 
 
 class Early(Struct, frozen=True):
-    effect: Tell | Event | Publish | Reply | Progress | Operation | Cancel
+    effect: Tell | Event | Publish | Send | Reply | Progress | Operation | Cancel
 
 
-Effect = Put | Delete | Tell | Event | Publish | Reply | Progress | Ask | Call | Transfer | Compute | Cancel | Early
+Effect = (
+    Put
+    | Delete
+    | Tell
+    | Event
+    | Publish
+    | Send
+    | Reply
+    | Progress
+    | Ask
+    | Call
+    | Transfer
+    | Compute
+    | Saved
+    | Cancel
+    | Early
+)
 
 
 class Core(Protocol):

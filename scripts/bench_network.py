@@ -4,7 +4,8 @@
     python scripts/bench_network.py [--mib N] [--rounds N] [--quick] [--json]
 
 Two processes on loopback. Figures of calls: round trip of one call after the other (p50, p99), and calls a second
-with 64 in flight. Bulk: `fetch` of an artifact (both stores in memory, the SHA-256 of the whole verified) and a bare
+with 64 in flight. Messages: a small frame of the stream `raft/1` each way, one after the other, and one way as many a
+second as its queue takes. Bulk: `fetch` of an artifact (both stores in memory, the SHA-256 of the whole verified) and a bare
 py-libp2p 0.8.1 stream, Noise and Yamux as well, take turns; medians, and the median of the rounds' ratios.
 """
 
@@ -39,14 +40,22 @@ from multiaddr import Multiaddr
 
 from edgenet_node.adapters.libp2p_network import Libp2pNetwork, NetworkSettings, host
 from edgenet_node.effects import Now
-from edgenet_node.errors import Malformed, NotFound
+from edgenet_node.errors import Malformed, NotFound, Overloaded
 from edgenet_node.ports.network import Channel, Verdict
+from edgenet_node.wire.codec import encode
+from edgenet_node.wire.raft import Message, MessageKind, RaftFrame
 
 CHUNK: Final = 256 << 10
 SWARM: Final = "be" * 32
 BARE: Final = TProtocol("/bare/1")
 LOOPBACK: Final = "/ip4/127.0.0.1/tcp/0"
 CALL_BYTES: Final = 200
+STREAM: Final = "raft/1"
+HEARTBEAT: Final = encode(
+    RaftFrame(1, (Message(MessageKind.HEARTBEAT, to=2, sender=1, term=7, commit=1000, session=3),))
+)
+SILENT: Final = HEARTBEAT[:-1] + b"\0"
+"""Of the same size, and not answered."""
 IN_FLIGHT: Final = 64
 TIMEOUT_S: Final = 120.0
 OUR_SEED: Final = 1
@@ -110,6 +119,10 @@ class _Store:
 class _Listener:
     def __init__(self) -> None:
         self.met = trio.Event()
+        self.network: Libp2pNetwork | None = None
+        self.echo = False
+        self.messages = 0
+        self.heard = trio.Event()
 
     def on_connected(self, peer: str, outbound: bool) -> None:
         self.met.set()
@@ -122,6 +135,12 @@ class _Listener:
 
     async def on_call(self, channel: Channel, peer: str, request: bytes) -> bytes:
         return request
+
+    def on_message(self, stream: str, peer: str, data: bytes) -> None:
+        self.messages += 1
+        self.heard.set()
+        if self.echo and data == HEARTBEAT and self.network is not None:
+            self.network.send(stream, peer, data)
 
     def on_blame(self, peer: str, reason: str) -> None:
         return None
@@ -137,6 +156,7 @@ class _Side:
         network_settings = NetworkSettings(listen=(LOOPBACK,))
         self.network = Libp2pNetwork(seed, network_settings, self.listener, self.store, _Clock(), random.Random(number))
         self.network.set_swarm(SWARM)
+        self.listener.network = self.network
         keys = create_new_key_pair(bytes([number + 1]) * 32)
         noise = Noise(keys, noise_privkey=create_noise_key_pair().private_key)
         self.bare = new_host(key_pair=keys, sec_opt={NOISE: noise})
@@ -154,6 +174,7 @@ class _Side:
 async def _serve(mib: int, peer: str) -> None:
     """The other process: says where it is, and serves until its input ends."""
     side = _Side(3)
+    side.listener.echo = True
     digest = await side.store.put(random.Random(1).randbytes(mib << 20))
     data = side.store.blobs[digest]
 
@@ -204,6 +225,41 @@ async def _calls(network: Libp2pNetwork, peer: str, samples: int) -> dict[str, f
     }
 
 
+async def _messages(side: _Side, peer: str, samples: int) -> dict[str, float]:
+    network, listener = side.network, side.listener
+    network.admit(peer)
+    times = []
+    for _ in range(samples):
+        listener.heard = trio.Event()
+        began = time.perf_counter()
+        network.send(STREAM, peer, HEARTBEAT)
+        await listener.heard.wait()
+        times.append((time.perf_counter() - began) * 1e3)
+    began = time.perf_counter()
+    for _ in range(8 * samples):
+        while True:
+            try:
+                network.send(STREAM, peer, SILENT)
+                break
+            except Overloaded:
+                await trio.lowlevel.checkpoint()
+    listener.heard = trio.Event()
+    while True:
+        try:
+            network.send(STREAM, peer, HEARTBEAT)
+            break
+        except Overloaded:
+            await trio.lowlevel.checkpoint()
+    await listener.heard.wait()
+    seconds = time.perf_counter() - began
+    times.sort()
+    return {
+        "message_p50_ms": round(times[len(times) // 2], 3),
+        "message_p99_ms": round(times[len(times) * 99 // 100], 3),
+        "messages_per_s": round((8 * samples + 1) / seconds),
+    }
+
+
 async def _bare_bulk(bare: Any, peer: Any, size: int) -> float:
     stream = await bare.new_stream(peer, [BARE])
     began = time.perf_counter()
@@ -231,6 +287,7 @@ async def _measure(seed: int, where: dict[str, Any], mib: int, rounds: int, samp
         info = info_from_p2p_addr(Multiaddr(where["bare"]))
         await side.bare.connect(info)
         figures: dict[str, Any] = await _calls(side.network, where["peer"], samples)
+        figures |= await _messages(side, where["peer"], samples)
         ours, bare = [], []
         for turn in range(rounds):
             for our_turn in (turn % 2, 1 - turn % 2):

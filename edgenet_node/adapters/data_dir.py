@@ -5,6 +5,7 @@ Layout (folder 0700, files 0600):
     identity.key    the node's key
     node.toml       its configuration
     store.sqlite    state
+    raft.sqlite     the committee's log, if this node is a member
     artifacts/      content-addressed files
     cache/          what can be built again
     api.token       what a client of the HTTP API has to show
@@ -67,6 +68,10 @@ class Layout(Struct, frozen=True):
     @property
     def store(self) -> Path:
         return self.root / "store.sqlite"
+
+    @property
+    def raft(self) -> Path:
+        return self.root / "raft.sqlite"
 
     @property
     def artifacts(self) -> Path:

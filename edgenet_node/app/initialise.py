@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from msgspec import structs
 
 from ..adapters import keystore
-from ..adapters.data_dir import prepare
+from ..adapters.data_dir import Layout, prepare
+from ..adapters.sqlite_file import PendingCommit, SqliteFile, StoreLimits
 from ..config import Config, render
+from ..crypto.fingerprints import found_swarm
+from ..effects import Put
 from ..errors import ConfigError, Conflict
+from ..identity.keys import Identity
+from ..wire.codec import encode
 
 
-def initialise(root: Path, *, swarm: str = "", password: str | None = None) -> dict[str, str]:
-    """Create folder, key and configuration. `Conflict` when there is a key already."""
+def initialise(root: Path, *, swarm: str = "", password: str | None = None, new_swarm: bool = False) -> dict[str, str]:
+    """Create folder, key and configuration; with `new_swarm` a genesis, too. `Conflict` when there is a key already."""
     layout = prepare(root)
     if layout.identity_key.exists():
         raise Conflict(f"{layout.identity_key} exists already; to start anew choose another --data-dir")
@@ -21,6 +27,8 @@ def initialise(root: Path, *, swarm: str = "", password: str | None = None) -> d
     identity = keystore.create(layout.identity_key, keystore.generate_seed(), password)
     if not layout.config.exists():
         layout.config.write_text(render(config))
+    if new_swarm:
+        swarm = _found(layout, identity)
     return {
         "peer_id": identity.peer_id,
         "pi_key": identity.pi_key.hex(),
@@ -30,6 +38,17 @@ def initialise(root: Path, *, swarm: str = "", password: str | None = None) -> d
         "config_file": str(layout.config),
         "swarm": swarm,
     }
+
+
+def _found(layout: Layout, identity: Identity) -> str:
+    """The genesis, where the node will look for it: its first run begins the committee's log."""
+    genesis = found_swarm(identity, epoch=0, created_ms=time.time_ns() // 1_000_000)
+    store = SqliteFile(layout.store, StoreLimits())
+    try:
+        store.write([PendingCommit("membership", (Put("genesis", "founded", encode(genesis)),), 1024)])
+    finally:
+        store.close(fold=True)
+    return genesis.name
 
 
 def _pinned(config: Config, swarm: str) -> Config:

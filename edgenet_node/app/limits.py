@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable
+from pathlib import Path
 
 from msgspec import Struct
 
@@ -12,15 +13,18 @@ from .. import __version__
 from ..adapters.artifact_files import ArtifactLimits
 from ..adapters.libp2p_network.limits import NetworkSettings
 from ..adapters.process_executor.settings import ExecutorSettings
+from ..committee.settings import CommitteeSettings
 from ..config import Config
 from ..errors import InvalidResult
 from ..gateway.node_view import ModelView
 from ..gateway.settings import GatewaySettings
 from ..identity.keys import Identity
 from ..identity.settings import MembershipSettings
+from ..kernels import backends
 from ..market.settings import MarketSettings
 from ..memory.ingest import Embedder
 from ..memory.settings import IndexSettings
+from ..raft.settings import RaftSettings
 from ..tasks.registry import Registry
 from ..tasks.settings import JobsSettings, ServingSettings
 from ..trust.core import TrustSettings
@@ -46,6 +50,26 @@ def membership_settings(node: Injected) -> MembershipSettings:
         node.capabilities,
         node.workers,
         presence_interval_s=node.config.network.presence_interval_s,
+    )
+
+
+LAN_TICK_S = 0.015
+"""Elections after 150 to 300 ms, heartbeats every 30 ms."""
+
+
+def raft_settings(config: Config) -> RaftSettings:
+    consumers = ("registry",)
+    if config.committee.profile == "lan":
+        return RaftSettings(tick_s=LAN_TICK_S, consumers=consumers)
+    return RaftSettings(consumers=consumers)
+
+
+def committee_settings(config: Config) -> CommitteeSettings:
+    section = config.committee
+    return CommitteeSettings(
+        serves=section.serve,
+        certified_by_min=section.certified_by_min,
+        accepted_epochs=section.accepted_epochs,
     )
 
 
@@ -141,10 +165,17 @@ def network_settings(config: Config) -> NetworkSettings:
     )
 
 
-def executor_settings(config: Config, workers: int) -> ExecutorSettings:
+def executor_settings(config: Config, workers: int, cache: Path) -> ExecutorSettings:
+    """`ConfigError` if the kernels' backend that is asked for is not installed. `cache`: the node's cache folder."""
     section = config.workers
+    backends.check(section.backend)
     return ExecutorSettings(
-        workers=workers, queued_max=section.queue_max, nice=section.nice, memory_bytes_max=section.memory_bytes_max
+        workers=workers,
+        queued_max=section.queue_max,
+        nice=section.nice,
+        memory_bytes_max=section.memory_bytes_max,
+        backend=section.backend,
+        kernel_cache=str(cache / "kernels"),
     )
 
 

@@ -18,7 +18,6 @@ from ..adapters.artifact_files import ArtifactFiles
 from ..adapters.data_dir import DataDir, RunInfo
 from ..adapters.libp2p_network.network import Libp2pNetwork
 from ..adapters.process_executor.pool import ProcessExecutor
-from ..adapters.sqlite_store import SqliteStore
 from ..config import Config, worker_count
 from ..errors import LocalError
 from ..gateway.node_view import NodeFacts, NodeView
@@ -26,6 +25,7 @@ from ..identity.keys import Identity
 from ..memory.inner import FUNCTIONS as SEARCH_FUNCTIONS
 from ..messages import network as network_messages
 from ..ports.network import Channel, NetworkListener, Verdict
+from ..ports.store import RowStore
 from ..runtime.clock import SystemClock
 from ..runtime.lag import LagMonitor
 from ..runtime.node import Runtime
@@ -62,6 +62,9 @@ class Ear:
     async def on_call(self, channel: Channel, peer: str, request: bytes) -> bytes:
         return await self._heard().on_call(channel, peer, request)
 
+    def on_message(self, stream: str, peer: str, data: bytes) -> None:
+        self._heard().on_message(stream, peer, data)
+
     def on_blame(self, peer: str, reason: str) -> None:
         self._heard().on_blame(peer, reason)
 
@@ -76,7 +79,7 @@ class Node:
     """Adapters and runtime of one daemon, wired. `run` until `stop`."""
 
     def __init__(
-        self, config: Config, folder: DataDir, store: SqliteStore, files: ArtifactFiles, identity: Identity
+        self, config: Config, folder: DataDir, store: RowStore, files: ArtifactFiles, identity: Identity
     ) -> None:
         self._config = config
         self._folder = folder
@@ -91,7 +94,9 @@ class Node:
         ear = Ear()
         self.network = Libp2pNetwork(self.identity.reveal_seed(), network_settings(config), ear, files, clock, rng)
         functions = {**self.registry.functions(), **SEARCH_FUNCTIONS}
-        self.executor = ProcessExecutor(functions, executor_settings(config, self.workers), clock, rng=rng)
+        self.executor = ProcessExecutor(
+            functions, executor_settings(config, self.workers, layout.cache), clock, rng=rng
+        )
         made = Injected(
             config=config,
             identity=self.identity,

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from ..effects import Part
+from ..committee import core as committee_core
+from ..effects import Limits, Part
 from ..identity.membership import MembershipCore
 from ..market.core import MarketCore
 from ..memory import holder, owner
+from ..messages import committee as committee_messages
 from ..messages import market as market_messages
 from ..messages import network as network_messages
 from ..messages import tasks as task_messages
 from ..messages import trust as trust_messages
+from ..raft import core as raft_core
 from ..tasks.jobs import JobsCore
 from ..tasks.serving import OwnLoad, ServingCore
 from ..trust.core import TrustCore
@@ -19,11 +22,13 @@ from ..wire import peers as peers_wire
 from ..wire import task as task_wire
 from .limits import (
     Injected,
+    committee_settings,
     embedder,
     index_settings,
     jobs_settings,
     market_settings,
     membership_settings,
+    raft_settings,
     serving_settings,
     trust_settings,
 )
@@ -55,7 +60,31 @@ def parts(node: Injected) -> tuple[Part, ...]:
                 network_messages.PeerDisconnected,
                 network_messages.Blame,
                 network_messages.LoadChanged,
+                committee_messages.AdmissionChanged,
             ),
+        ),
+        Part(
+            "raft",
+            lambda: raft_core.RaftCore(own, raft_settings(node.config), node.rng, node.entropy),
+            accepts=raft_core.ACCEPTS,
+            remote=raft_core.REMOTE,
+            hears=raft_core.HEARS,
+            limits=Limits(mailbox_max=4096, batch_max=512),  # a leader under load has 256 clients and their frames
+            fail_stop=True,
+        ),
+        Part(
+            "committee",
+            lambda: committee_core.CommitteeCore(
+                node.identity,
+                committee_settings(node.config),
+                node.rng,
+                node.entropy,
+                [one.kind for one in node.capabilities],
+            ),
+            accepts=committee_core.ACCEPTS,
+            remote=committee_core.REMOTE,
+            hears=committee_core.HEARS,
+            fail_stop=True,
         ),
         Part(
             "trust",

@@ -14,17 +14,22 @@ from .. import logs
 from ..adapters import keystore
 from ..adapters.artifact_files import ArtifactFiles
 from ..adapters.data_dir import DataDir, Layout
-from ..adapters.sqlite_store import SqliteStore
+from ..adapters.split_store import SplitStore
+from ..adapters.sqlite_store import SqliteStore, StoreLimits
 from ..config import Config, data_dir
 from ..errors import EdgenetError
 from ..identity.keys import Identity
 from ..runtime.supervisor import NodeFailed
+from ..wire.raft import SNAPSHOT_BYTES_MAX
 
 if TYPE_CHECKING:
     from ..gateway.server import Gateway
 
 PASSWORD = "EDGENET_KEY_PASSWORD"  # noqa: S105 - the name of the variable
 """Where the password of a protected key is read from. Not a setting: workers do not inherit it, nothing logs it."""
+
+RAFT_LIMITS = StoreLimits(value_bytes_max=SNAPSHOT_BYTES_MAX + (1 << 16), pending_bytes_max=3 * SNAPSHOT_BYTES_MAX)
+"""A snapshot is one row; it waits together with the log that it replaces."""
 
 log = structlog.get_logger("edgenet_node")
 
@@ -66,7 +71,7 @@ async def _main(
     from .node import Node
 
     layout = folder.layout
-    store = await SqliteStore.open(layout.store)
+    store = await _open_stores(layout)
     try:
         files = await ArtifactFiles.open(layout.artifacts, limits=artifact_limits(config))
         node = Node(config, folder, store, files, identity)
@@ -80,6 +85,17 @@ async def _main(
     finally:
         with trio.CancelScope(shield=True):
             await store.close()
+
+
+async def _open_stores(layout: Layout) -> SplitStore:
+    rest = await SqliteStore.open(layout.store)
+    try:
+        raft = await SqliteStore.open(layout.raft, limits=RAFT_LIMITS)
+    except BaseException:
+        with trio.CancelScope(shield=True):
+            await rest.close()
+        raise
+    return SplitStore(rest, {"raft": raft})
 
 
 async def _await_signal(stop: Callable[[], None]) -> None:

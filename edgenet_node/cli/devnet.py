@@ -44,6 +44,7 @@ class Member:
     def start(self, bootstrap: list[str], workers: int) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "edgenet_node", "run", "--json", "--data-dir", str(self.folder)]
+        environ = {**os.environ, "EDGENET_COMMITTEE__PROFILE": "lan"}
         command += ["--listen", "/ip4/127.0.0.1/tcp/0", "--api", "127.0.0.1:0", "--workers", str(workers)]
         for address in bootstrap:
             command += ["--bootstrap", address]
@@ -51,7 +52,12 @@ class Member:
             command.append("--lie")
         with (self.folder / "node.log").open("ab") as log:
             self.process = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
+                command,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                env=environ,
             )
 
     def wait_ready(self, timeout_s: float = START_TIMEOUT_S) -> None:
@@ -137,6 +143,26 @@ class Swarm:
             else:
                 time.sleep(0.1)
 
+    def form_committee(self, size: int) -> dict[str, Any]:
+        """Of the first `size` nodes."""
+        from .paths import path_of
+
+        node = self.members[0].door
+        wanted = {member.peer_id for member in self.members[:size]}
+        deadline = time.monotonic() + START_TIMEOUT_S
+        asked = False
+        while True:
+            seen: dict[str, Any] = node.request("GET", path_of("committee"))
+            if set(seen["committee"]) == wanted and not seen["joint"]:
+                return seen
+            if not asked and seen["role"] == "leader":
+                body = {"add": sorted(wanted - set(seen["committee"]))}
+                node.request("POST", path_of("committee", "change"), body)
+                asked = True
+            if time.monotonic() > deadline:
+                raise TimedOut(f"the committee did not form: {seen['reshaping'] or 'no leader'}")
+            time.sleep(0.1)
+
     def stop(self) -> list[int]:
         for member in self.members:
             member.interrupt()
@@ -162,6 +188,9 @@ def devnet(
     liar: Annotated[bool, typer.Option("--liar", help="The last node returns wrong results.")] = False,
     folder: Annotated[Path | None, typer.Option("--dir", help="Keep the nodes' data here.")] = None,
     workers: Annotated[int, typer.Option("--workers", help="Worker processes of each node.", min=1, max=64)] = 1,
+    committee: Annotated[
+        int, typer.Option("--committee", metavar="N", help="Members of the committee: 1, 3, 4, 5 or 7.")
+    ] = 1,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -169,6 +198,8 @@ def devnet(
 
     Example: edgenet-node devnet 5 --liar
     """
+    if committee not in (1, 3, 4, 5, 7) or committee > count:
+        raise typer.BadParameter(f"1, 3, 4, 5 or 7, and at most {count} nodes", param_hint="--committee")
     with scratch(folder) as root:
         swarm = Swarm(root, count, liars=1 if liar else 0, workers=workers)
 
@@ -183,6 +214,10 @@ def devnet(
         try:
             swarm.start(report)
             swarm.wait_joined()
+            if committee > 1:
+                seen = swarm.form_committee(committee)
+                if not as_json:
+                    say(f"committee of {committee}: {seen['trust']}")
             if not as_json:
                 say("all joined; try in another terminal:")
                 say(f"  edgenet-node submit embedding --text hello --follow --data-dir {swarm.members[0].folder}")

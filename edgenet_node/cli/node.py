@@ -31,24 +31,33 @@ SwarmOption = Annotated[str | None, typer.Option("--swarm", metavar="GENESIS", h
 def init(
     data_dir: DataDirOption = None,
     swarm: SwarmOption = None,
+    new_swarm: Annotated[
+        bool, typer.Option("--new-swarm", help="Found a swarm: its committee is this node alone, and can grow.")
+    ] = False,
     password: Annotated[bool, typer.Option("--password", help="Protect the key with a password (asked for).")] = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Create this node's identity and configuration.
 
+    A node without bootstrap peers founds a swarm when it first runs; --new-swarm does it now, and keeps it.
+
     Example: edgenet-node init --data-dir ~/edgenet
     """
     from ..app.initialise import initialise
 
+    if new_swarm and swarm:
+        raise typer.BadParameter("give either --new-swarm or --swarm", param_hint="--new-swarm")
     text = typer.prompt("Password", hide_input=True, confirmation_prompt=True) if password else None
-    made = initialise(folder(data_dir), swarm=swarm or "", password=text)
+    made = initialise(folder(data_dir), swarm=swarm or "", password=text, new_swarm=new_swarm)
     if as_json:
         print_json(made)
         return
     say(f"identity  {made['short_id']}  {made['peer_id']}")
     say(f"key       {made['key_file']} (readable by you only; back it up: who has it is this node)")
     say(f"config    {made['config_file']}")
+    if made["swarm"]:
+        say(f"swarm     {made['swarm']}" + (" (new: a committee of one)" if new_swarm else ""))
     say(f"next      edgenet-node run --data-dir {made['data_dir']}")
 
 
@@ -131,6 +140,11 @@ def status(data_dir: DataDirOption = None, as_json: JsonOption = False, debug: D
     say(f"{seen['state'].upper()}  {seen['peers']} peers  up {duration(seen['uptime_s'])}  version {seen['version']}")
     say(f"identity  {seen['short_id']}  {seen['peer_id']}")
     say(f"swarm     {seen['swarm'] or 'none yet'} ({seen['swarm_origin'] or 'looking for the first peer'})")
+    committee = seen["committee"]
+    role = f", this node is {committee['role']}" if committee["role"] != "none" else ""
+    say(f"committee {committee['members']} ({committee['trust']}){role}")
+    for alarm in committee["alarms"]:
+        say(f"ALARM     {alarm}")
     for address in seen["addresses"]:
         say(f"address   {address}")
     own = ", ".join(f"{count} {state}" for state, count in tasks.items() if state in _STATES and count) or "none"

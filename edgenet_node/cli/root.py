@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from . import devnet, indexes, node, tasks
+from . import committee, devnet, indexes, node, tasks
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -20,4 +20,6 @@ app.command()(tasks.submit)
 app.add_typer(tasks.app, name="task")
 app.add_typer(indexes.app, name="index")
 app.command()(indexes.search)
+app.add_typer(committee.app, name="committee")
+app.add_typer(committee.registry, name="registry")
 app.command()(devnet.devnet)

@@ -97,6 +97,9 @@ class Workers(Section, frozen=True):
     queue_max: Annotated[
         int, _number(1, 65536, "computations", "that wait for a worker; beyond it they are refused")
     ] = 1024
+    backend: Annotated[
+        Literal["auto", "numpy", "fast"], _text("fast: compiled by numba, which must be there; auto: if it is there")
+    ] = "auto"
 
 
 class Artifacts(Section, frozen=True):
@@ -142,6 +145,19 @@ class Index(Section, frozen=True):
     held_bytes_max: Annotated[int, _number(_MIB, 1 << 44, "bytes", "of segments that are held for others")] = 2 * _GIB
 
 
+class Committee(Section, frozen=True):
+    serve: Annotated[bool, Key("let this node be made a member when the committee asks")] = True
+    profile: Annotated[
+        Literal["wan", "lan"], _text("pauses: wan elects within 1 to 2 s, lan within 150 to 300 ms; same for all")
+    ] = "wan"
+    certified_by_min: Annotated[
+        int, _number(1, 7, "members", "heads of smaller committees are not followed; 4: one may lie")
+    ] = 1
+    accepted_epochs: Annotated[
+        tuple[str, ...], _text("new epochs after a lost majority, by digest", r"[0-9a-f]{64}", "64 hexadecimal digits")
+    ] = ()
+
+
 class Faults(Section, frozen=True):
     lie: Annotated[bool, Key("return wrong results: for demonstrations of verification only")] = False
 
@@ -156,6 +172,7 @@ class Config(Struct, frozen=True):
     market: Market = Market()
     verification: Verification = Verification()
     index: Index = Index()
+    committee: Committee = Committee()
     faults: Faults = Faults()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
@@ -28,6 +28,41 @@ class SubmitBody(Struct, frozen=True, forbid_unknown_fields=True):
     key: Annotated[str, Meta(max_length=128)] = ""
     price_max: Annotated[int, Meta(ge=0, le=10**9)] = 0
     timeout_s: TaskSeconds = 600.0
+
+
+class ChangeBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """`POST /api/committee/change`: PeerIds."""
+
+    add: Annotated[list[PeerText], Meta(max_length=7)] = []
+    remove: Annotated[list[PeerText], Meta(max_length=7)] = []
+
+
+class PeerBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """`POST /api/committee/transfer`."""
+
+    peer: PeerText
+
+
+class RecoverBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """`POST /api/committee/recover`."""
+
+    confirm: bool = False
+
+
+class AcceptBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """`POST /api/committee/accept`: the digest of a new epoch's set, in hex."""
+
+    digest: Annotated[str, Meta(min_length=64, max_length=64)]
+
+
+class DecideBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """`POST /api/registry`: admit or ban `peer`, or set the parameter `name` to `value`."""
+
+    kind: Literal["admit", "ban", "set"]
+    peer: Annotated[str, Meta(max_length=64)] = ""
+    reason: Annotated[str, Meta(max_length=200)] = ""
+    name: Annotated[str, Meta(max_length=48)] = ""
+    value: Annotated[str, Meta(max_length=64)] = ""
 
 
 class CreateIndexBody(Struct, frozen=True, forbid_unknown_fields=True):

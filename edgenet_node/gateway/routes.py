@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from ..effects import Query
 from ..errors import EdgenetError, NotFound, UsageError
+from ..messages.committee import GetRegistry
 from ..messages.memory import (
     AddDocuments,
     CreateIndex,
@@ -28,10 +29,13 @@ from ..messages.memory import (
     ShareIndex,
 )
 from ..messages.network import GetAddresses, GetPeers, GetSwarm
+from ..messages.raft import GetCommittee
 from ..messages.tasks import CancelTask, GetServingStats, GetTask, GetTaskStats, ListTasks, Submit, TaskOutcome
 from .answers import Pieces, answer, error_body, failure, in_pieces
+from .committee_routes import CommitteeRoutes
 from .exchange import Exchange
 from .following import SEQ_MAX, follow, start_following
+from .metrics import CONTENT_TYPE, render
 from .node_view import NodeView
 from .requests import AddBody, CreateIndexBody, ReadersBody, RemoveBody, SearchBody, SubmitBody, number, read
 from .settings import GatewaySettings
@@ -95,6 +99,8 @@ class Routes:
             ("POST", "/api/indexes/{name}/documents", self.add),
             ("POST", "/api/indexes/{name}/remove", self.remove),
             ("POST", "/api/indexes/{name}/search", self.search),
+            ("GET", "/metrics", self.metrics),
+            *CommitteeRoutes(self._ask).table(),
         )
         resources: dict[str, dict[str, Endpoint]] = {}
         for method, path, endpoint in table:
@@ -134,6 +140,7 @@ class Routes:
         peers = await self._ask(GetPeers())
         tasks = await self._ask(GetTaskStats())
         serving = await self._ask(GetServingStats())
+        registry = await self._ask(GetRegistry())
         state = facts.state if facts.state != "ready" or swarm.swarm else "joining"
         return answer(
             {
@@ -145,6 +152,13 @@ class Routes:
                 "peers": sum(peer.state == "member" for peer in peers),
                 "swarm": swarm.swarm,
                 "swarm_origin": swarm.origin,
+                "committee": {
+                    "trust": registry.trust,
+                    "members": len(registry.committee),
+                    "role": "none" if registry.raft is None else registry.raft.role,
+                    "leader": "" if registry.raft is None else registry.raft.leader,
+                    "alarms": registry.alarms,
+                },
                 "version": facts.version,
                 "uptime_s": round(facts.uptime_s, 3),
                 "tasks": {
@@ -162,6 +176,9 @@ class Routes:
                 "counters": facts.counters,
             }
         )
+
+    async def metrics(self, _: Request) -> Response:
+        return Response(render(await self._ask(GetCommittee())), media_type=CONTENT_TYPE)
 
     async def stop(self, _: Request) -> Response:
         self._node.stop()

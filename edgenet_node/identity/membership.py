@@ -31,6 +31,7 @@ from ..effects import (
     Tick,
 )
 from ..errors import Conflict, EdgenetError, InvariantError, Malformed, Refused, WrongSwarm
+from ..messages.committee import Admission, AdmissionChanged, GetAdmission
 from ..messages.network import (
     Admit,
     Blame,
@@ -87,6 +88,7 @@ class MembershipCore:
         self._addresses: tuple[str, ...] = ()
         self._record: SignedRecord | None = None
         self._load = 0
+        self._admission: Admission | None = None
         self._presence_at = math.inf
         self._exchange_at = math.inf
         self._published_mono = -math.inf
@@ -97,6 +99,7 @@ class MembershipCore:
 
     def restore(self, rows: Sequence[Row], now: Now) -> list[Effect]:
         out = self._once(Ask(("connections",), GetConnections(), 5.0))
+        out += self._once(Ask(("admission",), GetAdmission(), 5.0))
         for row in rows:
             if row.table == "genesis":
                 self._genesis = decode(row.value, Genesis, bytes_max=1024)
@@ -137,6 +140,8 @@ class MembershipCore:
                 return self._own_addresses(value, error, now)
             case Done(("connections",), value, error):
                 return self._reconnected(value, now) if error is None else []
+            case AdmissionChanged(admission) | Done(("admission",), Admission() as admission, None):
+                return self._decided(admission, now)
             case Done(("exchange", str()), value, error):
                 return self._learn(value.records, now) if error is None else []
             case Tick():
@@ -170,8 +175,8 @@ class MembershipCore:
         return "" if self._genesis is None else self._genesis.name
 
     def _info(self) -> SwarmInfo:
-        founder = "" if self._genesis is None else short_id(self._genesis.founder)
-        return SwarmInfo(self._swarm, self._origin, founder)
+        key = b"" if self._genesis is None else self._genesis.founder
+        return SwarmInfo(self._swarm, self._origin, short_id(key) if key else "", key)
 
     def _join(self, now: Now, *, save: bool) -> list[Effect]:
         if self._genesis is None:
@@ -257,6 +262,10 @@ class MembershipCore:
             return [Reply(reply_to, error=Refused("this node has not found its swarm yet", retry_after_s=1.0))]
         if known.state == "refused" and ("refused", sender) in self._timers:
             return [Reply(reply_to, error=Refused(known.reason))]
+        if barred := self._barred(sender):
+            self._timers["drop", sender] = now.mono + 0.5  # so that the answer gets out before the connection ends
+            known.state, known.reason = "refused", barred
+            return [Reply(reply_to, error=Refused(barred))]
         if hello.swarm not in ("", self._swarm):
             reason = f"wrong swarm: this is {self._swarm}, you are of {hello.swarm}"
             out: list[Effect] = [Reply(reply_to, error=WrongSwarm(reason))]
@@ -286,6 +295,8 @@ class MembershipCore:
         if not welcome.genesis.verify() or welcome.swarm != swarm:
             return self._refuse(peer, "its genesis record does not verify", now)
         out: list[Effect] = []
+        if barred := self._barred(peer):
+            return self._refuse(peer, barred, now)
         if self._genesis is None:
             if self._pinned and swarm != self._pinned:
                 return self._refuse(peer, f"wrong swarm: it is of {swarm}, this node is pinned to {self._pinned}", now)
@@ -326,6 +337,35 @@ class MembershipCore:
         if known.capabilities:
             out.append(Event(PeerOffers(peer, known.capabilities, known.workers, known.load)))
         return out
+
+    def _barred(self, peer: str) -> str:
+        """Why the swarm does not want this peer; empty if it may come. The committee is always let in: it decides."""
+        admission = self._admission
+        if admission is None or peer in admission.committee:
+            return ""
+        if peer in admission.banned:
+            return f"banned: {admission.banned[peer] or 'the committee gave no reason'}"
+        if admission.listed and peer not in admission.admitted:
+            return "this swarm admits only those that its committee lists"
+        return ""
+
+    def _decided(self, admission: Admission, now: Now) -> list[Effect]:
+        """The committee's word on who may connect; it holds for those who are here, too."""
+        before, self._admission = self._admission, admission
+        out: list[Effect] = []
+        for peer, known in list(self._peers.items()):
+            if known.connected and known.state in ("member", "undecided") and (reason := self._barred(peer)):
+                out += self._refuse(peer, reason, now)
+            elif known.state == "refused" and before is not None and not self._barred(peer) and self._was(before, peer):
+                self._timers.pop(("refused", peer), None)
+                known.state, known.reason = "undecided" if known.connected else "known", ""
+                if self._book.addresses(peer):
+                    out.append(Tell(LearnAddresses(peer, self._book.addresses(peer))))
+        return out
+
+    def _was(self, before: Admission, peer: str) -> bool:
+        """Whether it was the committee that barred it."""
+        return peer in before.banned or (before.listed and peer not in before.admitted)
 
     def _refuse(self, peer: str, reason: str, now: Now) -> list[Effect]:
         known = self._peers.of(peer)

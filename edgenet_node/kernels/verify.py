@@ -11,6 +11,9 @@ import numpy.typing as npt
 from ..errors import UsageError
 
 TERM_MIN = 1e-18  # terms below this share of their sum no longer change a float64
+DEVIATIONS = 8.0  # of a sum of random signs that are allowed: beyond it lies a share of 2 exp(-32) = 3e-14
+UNIT = 2.0**-24  # the rounding of one float32 operation
+SMALLEST = float(np.finfo(np.float32).tiny)  # what a CPU may flush to zero, for each product
 ROUNDING = 1e-9  # of the log-gamma terms: a probability this close to 1 - confidence counts as possible, to be safe
 
 
@@ -33,6 +36,36 @@ def agreement(
         same_length = np.abs(norm_a - norm_b) <= tolerance * np.maximum(norm_a, norm_b)
         both_or_neither = (norm_a > 0) == (norm_b > 0)
         verdict: npt.NDArray[np.bool_] = finite & aligned & same_length & both_or_neither
+    return verdict
+
+
+def freivalds(
+    a: npt.NDArray[np.float32],
+    b: npt.NDArray[np.float32],
+    claimed: npt.NDArray[np.float32],
+    signs: npt.NDArray[np.float64],
+) -> npt.NDArray[np.bool_]:
+    """Row by row: may `claimed` (m, n) be A B, for a (m, k) and b (k, n), as far as random `signs` (n, t) can tell?
+
+    A row passes if |A (B r) - C r| is within `slack` for each column r of `signs`, +1 or -1 at random, drawn after C
+    was claimed (Freivalds 1977, "Probabilistic Machines Can Use Less Running Time"; over the reals with a bound):
+
+        slack_i = 8 k u / (1 - k u) sum_j |a_ij| |b_j|,  u = 2^-24, |b_j| the length of row j of B.
+
+    k u / (1 - k u) times |A| |B| bounds what rounding does to each entry in any order of summation (Higham 2002, sec.
+    3.1), the sum is at least the length of that row of |A| |B|, and signs that do not know the errors add them up to
+    more than 8 lengths with a probability below 3e-14 (Hoeffding). So an honest row passes. A row with an entry that is
+    off by more than slack_i passes with a probability of at most 2^-t: of two signs of that entry one fails. Smaller
+    errors may pass. NaN and infinities do not. In float64; O((m + n) k t + m n t) in place of O(m n k).
+    """
+    left, right, product = (part.astype(np.float64) for part in (a, b, claimed))
+    depth = a.shape[1]
+    lengths = np.sqrt(np.vecdot(right, right))
+    with np.errstate(invalid="ignore"):
+        apart = np.abs(left @ (right @ signs) - product @ signs).max(axis=1, initial=0.0)
+    flushed = depth * SMALLEST * math.sqrt(b.shape[1])
+    slack = DEVIATIONS * (depth * UNIT / (1.0 - depth * UNIT) * (np.abs(left) @ lengths) + flushed)
+    verdict: npt.NDArray[np.bool_] = np.isfinite(claimed).all(axis=1) & (apart <= slack)
     return verdict
 
 

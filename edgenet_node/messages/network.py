@@ -98,11 +98,12 @@ class GetLatencies(Query[dict[str, float]], frozen=True):
 
 class SwarmInfo(Struct, frozen=True):
     """`swarm` is empty until a fresh node that was given bootstrap peers has reached one. `origin` says how it came to
-    this swarm: founded, adopted or pinned."""
+    this swarm: founded, adopted or pinned. `founder` is a short id for people, `founder_key` the public key."""
 
     swarm: str
     origin: str
     founder: str
+    founder_key: bytes = b""
 
 
 class GetSwarm(Query[SwarmInfo], frozen=True):

@@ -1,4 +1,6 @@
-"""The network port: authenticated peers, one gossip plane, framed calls over persistent streams, artifact transfer."""
+"""The network port: authenticated peers, one gossip plane, framed calls and one-way messages over persistent streams,
+artifact transfer.
+"""
 
 from __future__ import annotations
 
@@ -39,6 +41,10 @@ class NetworkListener(Protocol):
 
     async def on_call(self, channel: Channel, peer: str, request: bytes) -> bytes: ...
 
+    def on_message(self, stream: str, peer: str, data: bytes) -> None:
+        """A one-way message of an admitted peer, in the order it sent them."""
+        ...
+
     def on_blame(self, peer: str, reason: str) -> None:
         """The peer sent something that the transport itself could refuse: oversized, truncated, flooding."""
         ...
@@ -62,6 +68,13 @@ class Network(Protocol):
 
     async def call(self, channel: Channel, peer: str, request: bytes, *, timeout_s: float) -> bytes:
         """One request frame, one response frame. Many calls share the peer's stream at once."""
+        ...
+
+    def send(self, stream: str, peer: str, data: bytes) -> None:
+        """Queue one message for the peer's one-way stream `<name>/<version>` (`raft/1`), which opens on demand and
+        again after a failure. At most once, in order while the connection lasts. Raises `Unreachable` unless the peer
+        is connected and admitted, `Overloaded` when its queue is full (this one is shed, not an older one),
+        `TooLarge`."""
         ...
 
     async def fetch(self, peer: str, digest: str, *, size_max: int, timeout_s: float) -> int:

@@ -72,7 +72,9 @@ class PartCounters(Struct, frozen=True):
 
 class WiringCounters(Struct, frozen=True):
     """The network's side. `publish_dropped`: no swarm yet, the pacing queue was full, or the notice was too large.
-    `gossip_ignored`: well formed, but no part of this node takes it."""
+    `gossip_ignored`, `messages_ignored`: well formed, but no part of this node takes it. One-way messages:
+    `messages_refused` did not decode, `messages_shed` found their mailbox full, `send_dropped` found no swarm, no
+    connection, or the peer's queue full, or were too large."""
 
     calls_in: int = 0
     calls_refused: int = 0
@@ -82,6 +84,12 @@ class WiringCounters(Struct, frozen=True):
     gossip_ignored: int = 0
     published: int = 0
     publish_dropped: int = 0
+    messages_in: int = 0
+    messages_refused: int = 0
+    messages_ignored: int = 0
+    messages_shed: int = 0
+    sent: int = 0
+    send_dropped: int = 0
     blamed: int = 0
 
 

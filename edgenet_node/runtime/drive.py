@@ -31,6 +31,8 @@ from ..effects import (
     Reply,
     Row,
     Save,
+    Saved,
+    Send,
     Tell,
     Tick,
     Transfer,
@@ -38,7 +40,7 @@ from ..effects import (
 from ..errors import InvariantError, StoreFull
 from .bus import Actor
 from .kit import Kit
-from .operations import Operating, Operations
+from .operations import Operating, Operations, Saving
 from .outbox import Outbox
 from .poison import Poison
 from .timers import Timer
@@ -164,11 +166,16 @@ class Driver:
         self._resting = not items and not self._tick_due()
 
     def _next(self, item: Any) -> Envelope[Any] | None:
-        """What to step for this entry of the mailbox, or None: withdrawn, expired, or poison."""
+        """What to step for this entry of the mailbox, or None: withdrawn, expired, of an earlier incarnation, or
+        poison."""
         if type(item) is Operating:
             if not self._operations.deliver(item):
                 return None
             return Envelope(self._poison.screen_done(Done(item.effect.tag, item.value, item.error)))
+        if type(item) is Saving:
+            if item.owner.closed:
+                return None
+            return Envelope(self._poison.screen_done(Done(item.tag)))
         self._actor.mailbox.took_message()
         envelope: Envelope[Any] = item
         if envelope.reply_to and not self._bus.delivering(envelope.reply_to):
@@ -236,6 +243,10 @@ class Driver:
                 outputs.append(self._claim(effect))
             elif kind is Tell:
                 outputs.append(self._check_tell(effect))
+            elif kind is Send:
+                self._address(effect, outputs)
+            elif kind is Saved:
+                outputs.append(Saving(self._operations, effect.tag))
             elif kind is Publish:
                 self._encode(effect, outputs)
             elif kind is Cancel:
@@ -257,6 +268,8 @@ class Driver:
             early.append(self._claim(effect))
         elif kind is Tell:
             early.append(self._check_tell(effect))
+        elif kind is Send:
+            self._address(effect, early)
         elif kind is Publish:
             self._encode(effect, early)
         elif kind is Cancel:
@@ -273,6 +286,11 @@ class Driver:
         notice = self._wiring.encode(publish.body)
         if notice is not None:
             outputs.append(notice)
+
+    def _address(self, send: Send, outputs: list[Any]) -> None:
+        parcel = self._wiring.address(send.peer, send.body)
+        if parcel is not None:
+            outputs.append(parcel)
 
     def _check_tell(self, tell: Tell) -> Tell:
         kind = type(tell.body)

@@ -56,6 +56,16 @@ class Operating:
         self.owner.complete(self, value, error)
 
 
+class Saving:
+    """A `Saved` on its way: to the mailbox when it is released, to its core unless the incarnation has ended."""
+
+    __slots__ = ("owner", "tag")
+
+    def __init__(self, owner: Operations, tag: Any) -> None:
+        self.owner = owner
+        self.tag = tag
+
+
 class Operations:
     """Claims, runs and completes the operations of one incarnation, within its part's `Limits`."""
 
@@ -81,6 +91,10 @@ class Operations:
     @property
     def queued(self) -> int:
         return len(self._queued)
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
 
     def open(self, nursery: trio.Nursery) -> None:
         self._nursery = nursery
@@ -144,6 +158,12 @@ class Operations:
             operating.timer = self._deadlines.at(operating.deadline, self._expire, operating)
         else:
             self._refuse(operating)
+
+    def saved(self, saving: Saving) -> None:
+        """The saves of its step and of all earlier ones are durable. Its completion has no bound of its own: there is
+        at most one step of them for each step in the outbox."""
+        if not self._closed:
+            self._actor.mailbox.complete(saving)
 
     def complete(self, operating: Operating, value: Any, error: Exception | None) -> None:
         """Exactly one `Done` for an operation that was not withdrawn."""

@@ -13,9 +13,9 @@ from ..effects import Event, Progress, Reply, Save, Tell
 from ..errors import InvariantError, StoreError, StoreFull
 from .bus import Actor
 from .kit import Kit
-from .operations import Operating, Operations
+from .operations import Operating, Operations, Saving
 from .timers import Sleeper
-from .wiring import Notice
+from .wiring import Notice, Parcel
 
 
 class _Entry:
@@ -148,6 +148,10 @@ class Outbox:
             self._bus.answer(self._actor, output.to, output.value, output.error)
         elif kind is Operating:
             self._operations.start(output)
+        elif kind is Parcel:
+            self._wiring.send(output)
+        elif kind is Saving:
+            self._operations.saved(output)
         elif kind is Tell:
             if output.wait:
                 return self._tell_waiting(output.body)

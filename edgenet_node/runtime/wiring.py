@@ -1,7 +1,8 @@
-"""Between the bus and the network: calls, gossip, connections, blame.
+"""Between the bus and the network: calls, one-way messages, gossip, connections, blame.
 
-An inbound call is an ask with a sender, and only of a type that some part opened to peers (`Part.remote`). Everything a
-peer sends is hostile: what does not decode is refused and blamed, and nothing here raises into the transport.
+An inbound call is an ask with a sender, an inbound message a tell with a sender, and only of a type that some part
+opened to peers (`Part.remote`). Everything a peer sends is hostile: what does not decode is refused and blamed, and
+nothing here raises into the transport.
 """
 
 from __future__ import annotations
@@ -51,6 +52,15 @@ class WireTable(Protocol):
         """Code and short message; of our own failures no more than the code."""
         ...
 
+    def encode_message(self, body: Any) -> tuple[str, bytes]:
+        """The stream that this type travels on, and its frame. `InvariantError` for a type that has none, `TooLarge`
+        for one of ours beyond its limit."""
+        ...
+
+    def decode_message(self, stream: str, data: bytes) -> Any:
+        """`Malformed`, `TooLarge`."""
+        ...
+
     def encode_gossip(self, body: Any, swarm: str) -> tuple[str, bytes]: ...
 
     def decode_gossip(self, topic_id: str, data: bytes) -> Any:
@@ -73,6 +83,15 @@ class Notice(Struct, frozen=True):
     data: bytes
 
 
+class Parcel(Struct, frozen=True):
+    """A `Send`, encoded; to ourselves with its `body`."""
+
+    stream: str
+    peer: str
+    data: bytes
+    body: Any = None
+
+
 class Wiring:
     """A `NetworkListener` for the transport, and the remote operations of the cores."""
 
@@ -88,6 +107,8 @@ class Wiring:
         self._swarm = ""
         self._calls_in = self._calls_refused = self._calls_out = 0
         self._gossip_in = self._gossip_rejected = self._gossip_ignored = 0
+        self._messages_in = self._messages_refused = self._messages_ignored = self._messages_shed = 0
+        self._sent = self._send_dropped = 0
         self._published = self._publish_dropped = self._blamed = 0
 
     @property
@@ -112,6 +133,12 @@ class Wiring:
             gossip_ignored=self._gossip_ignored,
             published=self._published,
             publish_dropped=self._publish_dropped,
+            messages_in=self._messages_in,
+            messages_refused=self._messages_refused,
+            messages_ignored=self._messages_ignored,
+            messages_shed=self._messages_shed,
+            sent=self._sent,
+            send_dropped=self._send_dropped,
             blamed=self._blamed,
         )
 
@@ -140,6 +167,37 @@ class Wiring:
             log.info("a notice was not published", topic=notice.topic, error=str(error))
             return
         self._published += 1
+
+    def address(self, peer: str, body: Any) -> Parcel | None:
+        """A `Send`, at the step, so that a wrong type is the core's crash (`InvariantError`). None, counted: there is
+        no swarm yet or it is too large."""
+        own = peer == self._network.peer_id
+        try:
+            stream, data = self._wire.encode_message(body)
+        except RemoteError as error:
+            self._send_dropped += 1
+            log.warning("a message was not sent", type=type(body).__name__, error=str(error))
+            return None
+        if not own and not self._swarm:
+            self._send_dropped += 1
+            return None
+        return Parcel(stream, peer, data, body if own else None)
+
+    def send(self, parcel: Parcel) -> None:
+        """At the release: at most once, never blocks, never raises for the network's sake. To ourselves it is a
+        message from us, held to the same door."""
+        if parcel.body is not None:
+            self._sent += 1
+            self._receive(parcel.body, parcel.peer)
+            return
+        try:
+            self._network.send(parcel.stream, parcel.peer, parcel.data)
+        except EdgenetError as error:
+            # Silence is how a member that is away looks: its sender repeats itself, so no line for each loss.
+            self._send_dropped += 1
+            log.debug("a message was not sent", stream=parcel.stream, peer=parcel.peer, error=str(error))
+            return
+        self._sent += 1
 
     async def call(self, peer: str, query: Any, timeout_s: float) -> Any:
         """A query to a peer; to ourselves it is an ask, held to the same door."""
@@ -192,6 +250,27 @@ class Wiring:
             return "ignore"
         self._bus.tell(body, sender=author)
         return "accept"
+
+    def on_message(self, stream: str, peer: str, data: bytes) -> None:
+        if self._bus.draining:
+            return
+        self._messages_in += 1
+        try:
+            body = self._wire.decode_message(stream, data)
+        except RemoteError as error:
+            self._messages_refused += 1
+            self._blame(peer, f"{stream}: {error.message}")
+        except Exception:
+            self._messages_refused += 1
+            log.exception("a message could not be decoded", stream=stream)
+        else:
+            self._receive(body, peer)
+
+    def _receive(self, body: Any, sender: str) -> None:
+        if type(body) not in self._remote:
+            self._messages_ignored += 1
+        elif not self._bus.tell(body, sender=sender):
+            self._messages_shed += 1
 
     async def on_call(self, channel: Channel, peer: str, request: bytes) -> bytes:
         self._calls_in += 1

@@ -18,6 +18,7 @@ from msgspec import Struct
 from ..errors import InvariantError, NotFound, Overloaded, Refused, TimedOut, TooLarge, Unreachable
 from ..ports.network import Channel, Connection, NetworkListener
 from ..ports.store import ArtifactStore
+from .lanes import Lanes
 
 CHUNK_BYTES = 256 * 1024
 """As `ports.store.ArtifactStore` says."""
@@ -83,6 +84,7 @@ class FakeNode:
         self.publishing = 0
         self.serving: set[trio.CancelScope] = set()
         self.admission = trio.Condition()
+        self.lanes = Lanes(fabric, self)
         self._fabric = fabric
         self._address = f"/ip4/10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}/tcp/4001/p2p/{peer}"
 
@@ -142,6 +144,9 @@ class FakeNode:
             return await self._fabric.transfer(self, peer, digest, size_max)
         raise TimedOut(f"{peer} did not deliver {digest[:12]} within {timeout_s:g} s")
 
+    def send(self, stream: str, peer: str, data: bytes) -> None:
+        self.lanes.send(stream, peer, data)
+
     def set_swarm(self, swarm: str) -> None:
         if self.swarm not in ("", swarm):
             raise InvariantError("a node has one swarm for life")
@@ -172,17 +177,25 @@ class FakeNode:
 
     async def answer(self, channel: Channel, peer: str, request: bytes) -> bytes:
         """Runs at the called node; silence for ever if it dies meanwhile."""
-        if channel == "rpc" and peer not in self.admitted:
+        if channel == "rpc" and not await self.decided(peer):
+            _, reason = self.refused.get(peer, (0.0, "not admitted"))
+            raise Refused(reason, peer=self.peer_id)
+        if self.listener is None:
+            raise Unreachable(f"{self.peer_id} does not listen")
+        return await self.listener.on_call(channel, peer, request)
+
+    async def decided(self, peer: str) -> bool:
+        """Whether this node admits the peer, once it has decided or waited long enough."""
+        if peer not in self.admitted:
             with trio.move_on_after(ADMISSION_WAIT_S):
                 async with self.admission:
                     while peer not in self.admitted and not self.refuses(peer):
                         await self.admission.wait()
-            if peer not in self.admitted:
-                _, reason = self.refused.get(peer, (0.0, "not admitted"))
-                raise Refused(reason, peer=self.peer_id)
-        if self.listener is None:
-            raise Unreachable(f"{self.peer_id} does not listen")
-        return await self.listener.on_call(channel, peer, request)
+        return peer in self.admitted
+
+    def hear(self, stream: str, peer: str, data: bytes) -> None:
+        if self.alive and self.listener is not None:
+            self.listener.on_message(stream, peer, data)
 
     async def _tell_admission(self) -> None:
         async with self.admission:
@@ -262,6 +275,7 @@ class FakeNetwork:
             node = self.nodes[one]
             if node.links.pop(other, None) is None:
                 continue
+            node.lanes.broke(other)
             for exchange in list(node.exchanges):
                 if exchange.peer == other:
                     exchange.fail(reason or Unreachable(f"the connection to {other} broke"))

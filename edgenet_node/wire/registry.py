@@ -1,8 +1,9 @@
-"""The one table of what travels: calls, gossip topics, stream protocols, with their types and limits.
+"""The one table of what travels: calls, one-way messages, gossip topics, stream protocols, with their types and limits.
 
 Names are `/edgenet/<swarm>/<name>/<version>`; `hello` alone is `/edgenet/hello/1`, because it is spoken before the
 swarm is known. A call frame is MessagePack `[kind, body]`, an answer `[0, body]` or `[1, {code, message,
-retry_after_s}]`, a gossip payload the body alone. `protocols/README.md` is held against this table by a test.
+retry_after_s}]`; a one-way message and a gossip payload are the body alone. `protocols/README.md` is held against this
+table by a test.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from ..errors import (
     TooLarge,
     WrongSwarm,
 )
-from . import auction, hello, index, peers, task
+from . import auction, committee, hello, index, peers, raft, task
 from .codec import Wire, decode, encode
 
 FRAME_BYTES_MAX = 1024 * 1024
@@ -50,6 +51,14 @@ class CallKind(Struct, frozen=True):
     reply: Any
     bytes_max: int
     reply_bytes_max: int
+
+
+class MessageStream(Struct, frozen=True):
+    """A stream of one-way messages, and the one type that it carries. Its name is that of its stream protocol."""
+
+    name: str
+    body: type
+    bytes_max: int
 
 
 class TopicKind(Struct, frozen=True):
@@ -73,6 +82,7 @@ STREAMS = (
     StreamKind("hello", 1, scoped=False),
     StreamKind("rpc", 1, scoped=True),
     StreamKind("blob", 1, scoped=True),
+    StreamKind("raft", 1, scoped=True),
 )
 
 CALLS = (
@@ -86,11 +96,22 @@ CALLS = (
     CallKind("index.drop/1", "rpc", index.Drop, index.Dropped, 64 * 1024, 256),
     CallKind("index.search/1", "rpc", index.SearchSegments, index.Hits, 64 * 1024, FRAME_BYTES_MAX - 1024),
     CallKind("index.manifest/1", "rpc", index.GetManifest, index.Manifest, 1024, 512 * 1024),
+    CallKind("raft.snapshot/1", "rpc", raft.FetchSnapshot, raft.SnapshotChunk, 256, FRAME_BYTES_MAX // 2 + 1024),
+    CallKind("raft.roster/1", "rpc", raft.GetRoster, raft.RosterReply, 64, 8 * 1024),
+    CallKind("raft.submit/1", "rpc", raft.SubmitCommand, raft.CommandResult, 65 * 1024, 256),
+    CallKind("committee.head/1", "rpc", committee.GetHead, committee.HeadReply, 64, 128 * 1024),
+    CallKind("committee.rows/1", "rpc", committee.GetRows, committee.Rows, 256, 640 * 1024),
+    CallKind("committee.sign/1", "rpc", committee.GetSignature, committee.MemberSignature, 256, 256),
+    CallKind("committee.prepare/1", "rpc", committee.PrepareToJoin, committee.Prepared, FRAME_BYTES_MAX - 1024, 64),
+    CallKind("committee.change/1", "rpc", committee.RequestChange, committee.ChangeStarted, 2 * 1024, 64),
 )
+
+MESSAGES = (MessageStream("raft/1", raft.RaftFrame, raft.FRAME_BYTES_MAX),)
 
 TOPICS = (
     TopicKind("presence", 1, peers.Presence, 16 * 1024),
     TopicKind("auction", 1, auction.Announce, 1024),
+    TopicKind("raft", 1, committee.Notice, GOSSIP_BYTES_MAX),
 )
 
 
@@ -134,11 +155,20 @@ def topic_names(swarm: str) -> tuple[str, ...]:
 class WireTable:
     """Encodes and decodes by the table. Holds no state but indexes over it."""
 
-    def __init__(self, calls: tuple[CallKind, ...] = CALLS, topics: tuple[TopicKind, ...] = TOPICS) -> None:
+    def __init__(
+        self,
+        calls: tuple[CallKind, ...] = CALLS,
+        topics: tuple[TopicKind, ...] = TOPICS,
+        messages: tuple[MessageStream, ...] = MESSAGES,
+    ) -> None:
         self._by_query = {kind.query: kind for kind in calls}
         self._by_name = {kind.name: kind for kind in calls}
         self._topic_by_body = {topic.body: topic for topic in topics}
         self._topic_by_name = {(topic.name, str(topic.version)): topic for topic in topics}
+        self._message_by_body = {message.body: message for message in messages}
+        self._message_by_name = {message.name: message for message in messages}
+        if len(self._message_by_body) != len(messages) or len(self._message_by_name) != len(messages):
+            raise InvariantError("a one-way message is registered twice")
         if len(self._by_query) != len(calls) or len(self._by_name) != len(calls):
             raise InvariantError("a call is registered twice")
         if len(self._topic_by_body) != len(topics) or len(self._topic_by_name) != len(topics):
@@ -190,6 +220,22 @@ class WireTable:
         error = decode(bytes(body), WireError, bytes_max=ERROR_BYTES_MAX)
         known = _REMOTE_ERRORS.get(error.code, RemoteError)
         raise known(one_line(error.message), retry_after_s=error.retry_after_s)
+
+    def encode_message(self, body: Any) -> tuple[str, bytes]:
+        """The name of its stream, `raft/1`, and the frame. `TooLarge` when ours exceeds its limit."""
+        message = self._message_by_body.get(type(body))
+        if message is None:
+            raise InvariantError(f"no stream carries {type(body).__name__}")
+        data = encode(body)
+        _check_size(message.name, data, message.bytes_max)
+        return message.name, data
+
+    def decode_message(self, stream: str, data: bytes) -> Any:
+        """`Malformed` or `TooLarge`."""
+        message = self._message_by_name.get(stream)
+        if message is None:
+            raise Malformed(f"no messages on {stream[:96]!a}")
+        return decode(data, message.body, bytes_max=message.bytes_max)
 
     def encode_gossip(self, body: Any, swarm: str) -> tuple[str, bytes]:
         topic = self._topic_by_body.get(type(body))

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from edgenet_node.adapters.libp2p_network import frames
+from edgenet_node.adapters.libp2p_network import frames, messages
 from edgenet_node.crypto import fingerprints, session, signing
 from edgenet_node.crypto.fingerprints import Genesis
 from edgenet_node.effects import Now
@@ -22,12 +22,15 @@ from edgenet_node.identity.keys import Identity
 from edgenet_node.identity.records import RecordBook
 from edgenet_node.memory import segment
 from edgenet_node.memory.grants import open_grant
+from edgenet_node.raft.confchange import decode_change, encode_change
+from edgenet_node.raft.sessions import session_key
 from edgenet_node.tasks.handlers import Environment, pack_items, unpack_items
 from edgenet_node.tasks.handlers.embedding import DIMENSION, EmbeddingHandler
 from edgenet_node.wire import registry
 from edgenet_node.wire.codec import decode, decode_canonical, encode
 from edgenet_node.wire.hello import RECORD_BYTES_MAX, PeerRecord, SignedRecord
 from edgenet_node.wire.index import GRANT_BYTES_MAX, IndexGrant, SignedGrant
+from edgenet_node.wire.raft import ENTRY_BYTES_MAX, ChangeContext, Command, Entry, EntryKind
 
 from ..wire.samples import SAMPLES
 from .corpus import Vector, jsonable
@@ -41,6 +44,9 @@ SIGNED: Final[dict[str, tuple[Any, int]]] = {
     "PeerRecord": (PeerRecord, RECORD_BYTES_MAX),
     "IndexGrant": (IndexGrant, GRANT_BYTES_MAX),
 }
+
+LOGGED: Final[dict[str, Any]] = {"Command": Command, "ChangeContext": ChangeContext}
+CHANGES: Final = {"ConfChange": EntryKind.CONF_CHANGE, "ConfChangeV2": EntryKind.CONF_CHANGE_V2}
 
 Read = tuple[Any, bytes | None]
 
@@ -84,6 +90,25 @@ def read_gossip(vector: Vector) -> Read:
     return jsonable(builtins(body)), data
 
 
+def read_message(vector: Vector) -> Read:
+    body = TABLE.decode_message(vector.tail, vector.data)
+    found, data = TABLE.encode_message(body)
+    assert found == vector.tail
+    return jsonable(builtins(body)), data
+
+
+def read_entry(vector: Vector) -> Read:
+    if vector.tail in CHANGES:
+        change = decode_change(Entry(1, 1, CHANGES[vector.tail], vector.data))
+        return jsonable(builtins(change)), encode_change(change)
+    value = decode(vector.data, LOGGED[vector.tail], bytes_max=ENTRY_BYTES_MAX)
+    return jsonable(builtins(value)), encode(value)
+
+
+def read_command_session(vector: Vector) -> Read:
+    return session_key(vector.more["peer"], vector.data).hex(), None
+
+
 def read_signed(vector: Vector) -> Read:
     kind, bytes_max = SIGNED[vector.tail]
     value = decode_canonical(vector.data, kind, bytes_max=bytes_max)
@@ -116,6 +141,16 @@ def read_frames(vector: Vector) -> Read:
     rest = vector.more.get("rest", 0)
     assert len(again) + rest == len(vector.data)
     return [[frame.kind, frame.id, frame.payload.hex()] for frame in found], again + vector.data[len(again) :]
+
+
+def read_message_frames(vector: Vector) -> Read:
+    decoder = frames.FrameDecoder(registry.FRAME_BYTES_MAX, frames.MESSAGE)
+    decoder.feed(vector.data)
+    found = [messages.message_of(frame) for frame in iter(decoder.next, None)]
+    again = b"".join(frames.encode(frames.MESSAGE, 0, payload) for payload in found)
+    rest = vector.more.get("rest", 0)
+    assert len(again) + rest == len(vector.data)
+    return [payload.hex() for payload in found], again + vector.data[len(again) :]
 
 
 def read_error_frame(vector: Vector) -> Read:
@@ -206,6 +241,10 @@ READERS: Final[dict[str, Callable[[Vector], Read]]] = {
     "call": read_call,
     "reply": read_reply,
     "gossip": read_gossip,
+    "message": read_message,
+    "message-frames": read_message_frames,
+    "entry": read_entry,
+    "command-session": read_command_session,
     "signed": read_signed,
     "record": read_record,
     "grant": read_grant,
@@ -222,7 +261,9 @@ READERS: Final[dict[str, Callable[[Vector], Read]]] = {
     "session-answer": read_session_answer,
 }
 
-MESSAGEPACK: Final = frozenset({"call", "reply", "gossip", "signed", "record", "grant", "error-frame", "items"})
+MESSAGEPACK: Final = frozenset(
+    {"call", "reply", "gossip", "message", "entry", "signed", "record", "grant", "error-frame", "items"}
+)
 """Contexts whose bytes are one MessagePack value, which the plain msgpack package reads too."""
 
 TRANSFERS: Final = frozenset({"serve", "fetch"})

@@ -66,6 +66,9 @@ class Blames:
     async def on_call(self, channel: Channel, peer: str, request: bytes) -> bytes:
         raise AssertionError("calls go to the handler of the test")
 
+    def on_message(self, stream: str, peer: str, data: bytes) -> None:
+        raise AssertionError("no messages here")
+
     def on_blame(self, peer: str, reason: str) -> None:
         assert peer == PEER
         self.reasons.append(reason)

@@ -19,7 +19,7 @@ VECTORS = [vector for vector in vectors() if vector.head not in TRANSFERS]
 VALID = [vector for vector in VECTORS if vector.valid and "raises" not in vector.more]
 RAISING = [vector for vector in VECTORS if "raises" in vector.more]
 INVALID = [vector for vector in VECTORS if not vector.valid]
-PACKED = [vector for vector in VECTORS if vector.valid and vector.head in MESSAGEPACK]
+PACKED = [vector for vector in VECTORS if vector.valid and vector.head in MESSAGEPACK and vector.data]
 SIGNED = [vector for vector in VECTORS if vector.head in ("record", "grant", "signature", "genesis")]
 
 

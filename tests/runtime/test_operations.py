@@ -329,6 +329,8 @@ class _Echo:
 
     def on_blame(self, peer: str, reason: str) -> None: ...
 
+    def on_message(self, stream: str, peer: str, data: bytes) -> None: ...
+
     async def on_call(self, channel: Any, peer: str, request: bytes) -> bytes:
         return b"\x92\x00\x01"
 

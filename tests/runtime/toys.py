@@ -13,7 +13,16 @@ import trio
 from msgspec import Struct
 
 from edgenet_node.effects import Core, Effect, Envelope, Limits, Now, Part, Query, Row
-from edgenet_node.errors import EdgenetError, InvariantError, LocalError, Malformed, Overloaded, Refused, TimedOut
+from edgenet_node.errors import (
+    EdgenetError,
+    InvariantError,
+    LocalError,
+    Malformed,
+    Overloaded,
+    Refused,
+    TimedOut,
+    TooLarge,
+)
 from edgenet_node.ports.clock import Clock
 from edgenet_node.ports.executor import Executor
 from edgenet_node.ports.network import Channel
@@ -23,6 +32,8 @@ from edgenet_node.testing.clock import TrioClock
 from edgenet_node.testing.inline_executor import InlineExecutor
 from edgenet_node.testing.network import FakeNetwork, Link
 from edgenet_node.testing.store import MemoryStore
+
+MESSAGE_CHARS_MAX = 1000
 
 
 class Add(Query[int], frozen=True):
@@ -134,6 +145,19 @@ class ToyWire:
         code = error.code if isinstance(error, EdgenetError) else LocalError.code
         retry_after_s = error.retry_after_s if isinstance(error, EdgenetError) else 0.0
         return msgspec.msgpack.encode([1, [code, "" if isinstance(error, LocalError) else str(error), retry_after_s]])
+
+    def encode_message(self, body: Any) -> tuple[str, bytes]:
+        if type(body) not in (Note, Memo):
+            raise InvariantError(f"no stream for {type(body).__name__}")
+        if len(body.text) > MESSAGE_CHARS_MAX:
+            raise TooLarge("too long a message")
+        return f"{type(body).__name__}/1", msgspec.msgpack.encode(body)
+
+    def decode_message(self, stream: str, data: bytes) -> Any:
+        try:
+            return msgspec.msgpack.decode(data, type=self._types[stream.partition("/")[0]])
+        except (msgspec.DecodeError, KeyError) as error:
+            raise Malformed("not a message") from error
 
     def encode_gossip(self, body: Any, swarm: str) -> tuple[str, bytes]:
         if type(body) not in (Note, Memo):

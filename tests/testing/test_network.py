@@ -16,6 +16,7 @@ from edgenet_node.errors import InvariantError, NotFound, Overloaded, Refused, T
 from edgenet_node.ports.network import Channel, Network, NetworkListener, Verdict
 from edgenet_node.testing.artifacts import MemoryArtifacts
 from edgenet_node.testing.determinism import seed_scheduler
+from edgenet_node.testing.lanes import QUEUE_FRAMES_MAX
 from edgenet_node.testing.network import (
     ADMISSION_WAIT_S,
     CHUNK_BYTES,
@@ -35,6 +36,7 @@ class Ear:
     def __init__(self) -> None:
         self.heard: list[tuple[Any, ...]] = []
         self.gossip: list[tuple[str, bytes]] = []
+        self.messages: list[tuple[str, str, bytes]] = []
         self.calls = 0
         self.hold: trio.Event | None = None
 
@@ -53,6 +55,9 @@ class Ear:
         if self.hold is not None:
             await self.hold.wait()
         return f"{channel} {peer} ".encode() + request
+
+    def on_message(self, stream: str, peer: str, data: bytes) -> None:
+        self.messages.append((stream, peer, data))
 
     def on_blame(self, peer: str, reason: str) -> None:
         self.heard.append(("blame", peer, reason))
@@ -301,3 +306,98 @@ async def test_a_kept_peer_is_dialled_for_ever_and_others_once(autojump_clock: M
         await until(lambda: bool(node.connections()))
         with pytest.raises(InvariantError, match="there already"):
             net.add("boot")
+
+
+# ---- one-way messages
+
+
+async def test_messages_keep_their_order_over_a_link_that_varies(autojump_clock: MockClock) -> None:
+    async with fabric("a", "b", link=Link(delay_min_s=0.0, delay_max_s=1.0)) as net:
+        for number in range(200):
+            net.nodes["a"].send("raft/1", "b", str(number).encode())
+        await trio.sleep(2)
+        assert net.ears["b"].messages == [("raft/1", "a", str(number).encode()) for number in range(200)]
+
+
+async def test_lost_messages_are_silence_and_the_others_arrive_once(autojump_clock: MockClock) -> None:
+    async with fabric("a", "b", link=Link(loss=0.5, duplicate=0.5)) as net:
+        for number in range(200):
+            net.nodes["a"].send("raft/1", "b", bytes([number]))
+        await trio.sleep(2)
+        heard = [data[0] for _, _, data in net.ears["b"].messages]
+        assert heard == sorted(set(heard))
+        assert 50 < len(heard) < 150
+        assert net.network.frames_lost == 200 - len(heard)
+        net.network.set_default(Link())
+        net.network.partition(["a"], ["b"])
+        net.nodes["a"].send("raft/1", "b", b"cut")
+        await trio.sleep(2)
+        net.network.heal()
+        net.nodes["a"].send("raft/1", "b", b"healed")
+        await trio.sleep(2)
+        assert [data for _, _, data in net.ears["b"].messages][len(heard) :] == [b"healed"]
+
+
+async def test_messages_under_way_die_with_the_connection(autojump_clock: MockClock) -> None:
+    async with fabric("a", "b", link=Link(delay_min_s=1.0, delay_max_s=1.0)) as net:
+        net.nodes["a"].send("raft/1", "b", b"lost")
+        net.network.disconnect("a", "b")
+        with pytest.raises(Unreachable):
+            net.nodes["a"].send("raft/1", "b", b"nobody there")
+        net.network.connect("a", "b")
+        net.nodes["a"].send("raft/1", "b", b"kept")
+        await trio.sleep(3)
+        assert [data for _, _, data in net.ears["b"].messages] == [b"kept"]
+        net.network.crash("b")
+        with pytest.raises(Unreachable):
+            net.nodes["a"].send("raft/1", "b", b"dead")
+
+
+async def test_messages_are_bounded_and_the_newest_is_shed(autojump_clock: MockClock) -> None:
+    async with fabric("a", "b", link=Link(delay_min_s=1.0, delay_max_s=1.0)) as net:
+        for number in range(QUEUE_FRAMES_MAX):
+            net.nodes["a"].send("raft/1", "b", str(number).encode())
+        with pytest.raises(Overloaded):
+            net.nodes["a"].send("raft/1", "b", b"one too many")
+        with pytest.raises(TooLarge):
+            net.nodes["a"].send("raft/1", "b", bytes((1 << 20) + 1))
+        await trio.sleep(3)
+        assert len(net.ears["b"].messages) == QUEUE_FRAMES_MAX
+        for _ in range(8):
+            net.nodes["a"].send("raft/1", "b", bytes(1 << 20))
+        with pytest.raises(Overloaded):
+            net.nodes["a"].send("raft/1", "b", b"x")
+
+
+async def test_messages_wait_for_admission_on_both_sides(autojump_clock: MockClock) -> None:
+    async with fabric() as net:
+        for peer in ("a", "b"):
+            net.add(peer)
+        net.network.connect("a", "b")
+        a, b = net.nodes["a"], net.nodes["b"]
+        with pytest.raises(Unreachable):
+            a.send("raft/1", "b", b"not admitted here")
+        a.admit("b")
+        a.send("raft/1", "b", b"waits")
+        await trio.sleep(1)
+        assert net.ears["b"].messages == []
+        b.admit("a")
+        await trio.sleep(1)
+        assert net.ears["b"].messages == [("raft/1", "a", b"waits")]
+
+
+async def test_messages_to_another_swarm_or_to_one_that_never_decides_are_lost(autojump_clock: MockClock) -> None:
+    async with fabric("a") as net:
+        net.add("other", swarm="bb")
+        net.add("mute")
+        for peer in ("other", "mute"):
+            net.network.connect("a", peer)
+            net.nodes["a"].admit(peer)
+            net.nodes["a"].send("raft/1", peer, b"x")
+        net.nodes["other"].admit("a")
+        await trio.sleep(60)
+        assert net.ears["other"].messages == net.ears["mute"].messages == []
+        net.nodes["mute"].admit("a")
+        net.nodes["a"].send("raft/1", "mute", b"now")
+        await trio.sleep(1)
+        assert net.ears["mute"].messages == [("raft/1", "a", b"now")]

@@ -1,4 +1,4 @@
-"""A small query of each registered call."""
+"""A small query of each registered call, and a message of each one-way stream."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from edgenet_node.wire.auction import Offer, Release
 from edgenet_node.wire.hello import Hello
 from edgenet_node.wire.index import Drop, GetManifest, Hold, SearchSegments, SignedGrant
 from edgenet_node.wire.peers import ListMembers
+from edgenet_node.wire.raft import FetchSnapshot, GetRoster, Message, MessageKind, RaftFrame, SubmitCommand
 from edgenet_node.wire.task import Run, Stop
 
 _GRANT: Final = SignedGrant(b"", bytes(64))
@@ -23,4 +24,11 @@ SAMPLES: Final[dict[str, Any]] = {
     "index.drop/1": Drop(_GRANT, []),
     "index.search/1": SearchSegments(bytes(32), "n", [], bytes(4), 1, {}),
     "index.manifest/1": GetManifest("n"),
+    "raft.snapshot/1": FetchSnapshot("0" * 64, 0),
+    "raft.roster/1": GetRoster(),
+    "raft.submit/1": SubmitCommand("c", bytes(16), sequence=0, low=0, command=b""),
+}
+
+MESSAGES: Final[dict[str, Any]] = {
+    "raft/1": RaftFrame(0, (Message(MessageKind.HEARTBEAT, to=2, sender=1, term=1),)),
 }

@@ -32,6 +32,11 @@ def strategy(info: inspect.Type) -> st.SearchStrategy[Any]:
         case inspect.BytesType():
             low = info.min_length or 0
             return st.binary(min_size=low, max_size=max(low, min(info.max_length or 64, 64)))
+        case inspect.EnumType():
+            return st.sampled_from(info.cls)
+        case inspect.VarTupleType():
+            items = st.lists(strategy(info.item_type), min_size=info.min_length or 0, max_size=ITEMS_MAX)
+            return items.map(tuple)
         case inspect.ListType():
             return st.lists(strategy(info.item_type), max_size=min(info.max_length or ITEMS_MAX, ITEMS_MAX))
         case inspect.DictType():

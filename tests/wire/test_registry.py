@@ -39,7 +39,7 @@ from edgenet_node.wire.codec import decode, decode_canonical, encode
 from edgenet_node.wire.hello import PeerRecord, SignedRecord
 from edgenet_node.wire.index import IndexGrant
 from edgenet_node.wire.peers import ListMembers, Presence
-from edgenet_node.wire.registry import CALLS, STREAMS, TOPICS, CallKind, TopicKind, WireError, WireTable
+from edgenet_node.wire.registry import CALLS, MESSAGES, STREAMS, TOPICS, CallKind, TopicKind, WireError, WireTable
 from edgenet_node.wire.task import Run, RunResult, Stop
 
 from .samples import SAMPLES
@@ -85,7 +85,18 @@ def test_every_type_round_trips_canonically(kind: Any, data: st.DataObject) -> N
     encoded = encode(value)
     assert decode(encoded, kind, bytes_max=len(encoded)) == value
     assert decode_canonical(encoded, kind, bytes_max=len(encoded)) == value
-    assert msgpack.unpackb(encoded, raw=False) == msgspec.to_builtins(value, builtin_types=(bytes,))
+    assert msgpack.unpackb(encoded, raw=False) == listed(msgspec.to_builtins(value, builtin_types=(bytes,)))
+
+
+def listed(value: Any) -> Any:
+    """Tuples as the arrays they are."""
+    match value:
+        case dict():
+            return {key: listed(one) for key, one in value.items()}
+        case list() | tuple():
+            return [listed(one) for one in value]
+        case _:
+            return value
 
 
 @EXAMPLES
@@ -139,6 +150,9 @@ def read_everywhere(data: bytes, query: Any) -> None:
     for topic in registry.topic_names(SWARM):
         with contextlib.suppress(Malformed, TooLarge):
             TABLE.decode_gossip(topic, data)
+    for stream in MESSAGES:
+        with contextlib.suppress(Malformed, TooLarge):
+            TABLE.decode_message(stream.name, data)
     shown = ""
     try:
         TABLE.decode_reply(query, data)
@@ -200,6 +214,9 @@ def test_a_mebibyte_and_a_byte_is_too_large_whatever_it_is() -> None:
         TABLE.decode_call("rpc", data)
     with pytest.raises(TooLarge):
         TABLE.decode_reply(ListMembers(), data)
+    for stream in MESSAGES:
+        with pytest.raises(TooLarge):
+            TABLE.decode_message(stream.name, data)
 
 
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: str(call.name))
@@ -274,23 +291,29 @@ def test_names_are_unique_and_follow_the_pattern() -> None:
     streams = [registry.protocol_id(SWARM, stream.name, stream.version) for stream in STREAMS]
     assert len({*topics, *streams}) == len(topics) + len(streams)
     assert all(re.fullmatch(rf"/edgenet/{SWARM}/[a-z]+/[1-9]\d*", name) for name in (*topics, *streams))
-    assert len({call.query for call in CALLS} | {topic.body for topic in TOPICS}) == len(CALLS) + len(TOPICS)
+    bodies = {call.query for call in CALLS} | {topic.body for topic in TOPICS} | {stream.body for stream in MESSAGES}
+    assert len(bodies) == len(CALLS) + len(TOPICS) + len(MESSAGES)
+    # A stream protocol of the same name carries each.
+    assert {stream.name for stream in MESSAGES} <= {f"{stream.name}/{stream.version}" for stream in STREAMS}
 
 
 def test_limits_fit_into_what_carries_them() -> None:
     assert all(0 < call.bytes_max <= registry.FRAME_BYTES_MAX for call in CALLS)
     assert all(0 < call.reply_bytes_max <= registry.FRAME_BYTES_MAX for call in CALLS)
     assert all(0 < topic.bytes_max <= registry.GOSSIP_BYTES_MAX for topic in TOPICS)
+    assert all(0 < stream.bytes_max <= registry.FRAME_BYTES_MAX for stream in MESSAGES)
     assert {call.channel for call in CALLS} <= {stream.name for stream in STREAMS}
     assert [stream.name for stream in STREAMS if not stream.scoped] == ["hello"]
 
 
 @pytest.mark.parametrize(
-    "kind", [*(call.query for call in CALLS), *(topic.body for topic in TOPICS)], ids=lambda kind: str(kind.__name__)
+    "kind",
+    [*(call.query for call in CALLS), *(topic.body for topic in TOPICS), *(stream.body for stream in MESSAGES)],
+    ids=lambda kind: str(kind.__name__),
 )
 def test_nothing_registered_is_an_orphan(kind: type) -> None:
     """Some core makes it, and some core takes it."""
-    rooms = [PACKAGE / room for room in ("identity", "market", "memory", "tasks")]
+    rooms = [PACKAGE / room for room in ("identity", "market", "memory", "raft", "tasks")]
     lines = [line.strip() for room in rooms for path in room.rglob("*.py") for line in path.read_text().splitlines()]
     use = re.compile(rf"\b{kind.__name__}\(")
     assert any(use.search(line) and line.startswith("case ") for line in lines), "nobody takes it"
@@ -301,6 +324,10 @@ def test_a_table_with_a_double_is_refused() -> None:
     for calls, topics in (((*CALLS, CALLS[0]), TOPICS), (CALLS, (*TOPICS, TOPICS[0]))):
         with pytest.raises(InvariantError):
             WireTable(calls, topics)
+    with pytest.raises(InvariantError):
+        WireTable(CALLS, TOPICS, (*MESSAGES, MESSAGES[0]))
+    with pytest.raises(InvariantError):
+        TABLE.encode_message(WireError("a", "b"))
     with pytest.raises(InvariantError):
         TABLE.encode_call(WireError("a", "b"))
     with pytest.raises(InvariantError):

@@ -9,15 +9,15 @@ Rooms:
   is connected.
 * `host`: builds and runs one incarnation. `guards`, `muxer`: the library's parts, subclassed so that no byte from a
   peer ends the host, tears a frame, or makes us hold more than a bound; a frozen peer is noticed in seconds.
-* `calls`, `framed`, `frames`, `pipe`: many requests over one persistent stream per peer. `blobs`: artifacts, on streams
-  of their own.
+* `calls`, `framed`, `frames`, `pipe`: many requests over one persistent stream per peer. `messages`: one-way messages,
+  over one persistent stream per peer and direction. `blobs`: artifacts, on streams of their own.
 * `gossip`: paced publishing, validated receiving. `keeper`: addresses and redialling. `admission`: who may.
 * `report`: every refusal is counted, every offence blamed. `limits`: every bound with its reason.
 
 States of a peer: known (an address) -> connected (Noise and Yamux agreed; identify, ping, gossip and
-`/edgenet/hello/1` are open to it, so that any libp2p implementation can join) -> admitted (`/edgenet/<swarm>/rpc/1`
-and `blob/1` as well), or refused (told why, dropped, not dialled nor accepted for `refuse_for_s`). Several connections
-to one peer count as one.
+`/edgenet/hello/1` are open to it, so that any libp2p implementation can join) -> admitted (`/edgenet/<swarm>/rpc/1`,
+`raft/1` and `blob/1` as well), or refused (told why, dropped, not dialled nor accepted for `refuse_for_s`). Several
+connections to one peer count as one.
 
 States of the host: running -> crashed (calls raise `Unreachable`, gossip waits in its queue, the listener hears
 `on_disconnected` for every peer) -> rebuilt on the same ports after a jittered backoff -> running.

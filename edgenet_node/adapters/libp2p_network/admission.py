@@ -55,6 +55,9 @@ class Admission:
             return UNDECIDED
         return decision
 
+    def admitted(self, peer: str) -> bool:
+        return self._decisions.get(peer, UNDECIDED).state == "admitted"
+
     async def wait(self, peer: str, now_s: float) -> Decision:
         """The decision on a connected peer; an undecided one is waited for at most `admission_wait_s`."""
         decision = self.of(peer, now_s)

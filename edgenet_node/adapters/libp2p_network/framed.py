@@ -8,7 +8,7 @@ from typing import Final
 import trio
 
 from ...errors import EdgenetError, Malformed, TimedOut
-from .frames import Frame, FrameDecoder
+from .frames import CANCEL, Frame, FrameDecoder
 from .limits import NetworkSettings
 from .muxer import StreamEnded
 from .pipe import Pipe
@@ -60,9 +60,26 @@ class SendQueue:
         if self._bytes >= self._bytes_max and self._drained.is_set():
             self._drained = trio.Event()
 
+    def __len__(self) -> int:
+        return len(self._frames)
+
     @property
     def full(self) -> bool:
         return self._bytes >= self._bytes_max
+
+    def clear(self) -> int:
+        """Forget what waits; how many frames it was."""
+        count = len(self._frames)
+        self._frames.clear()
+        self._bytes = 0
+        self._drained.set()
+        return count
+
+    async def waiting(self) -> None:
+        """Until at least one frame waits."""
+        while not self._frames:
+            self._filled = trio.Event()
+            await self._filled.wait()
 
     async def room(self) -> None:
         await self._drained.wait()
@@ -95,10 +112,10 @@ class SendQueue:
 class FrameReader:
     """Frames of one stream, each whole within its deadline."""
 
-    def __init__(self, pipe: Pipe, settings: NetworkSettings) -> None:
+    def __init__(self, pipe: Pipe, settings: NetworkSettings, kind_max: int = CANCEL) -> None:
         self._pipe = pipe
         self._settings = settings
-        self._decoder = FrameDecoder(settings.frame_bytes_max)
+        self._decoder = FrameDecoder(settings.frame_bytes_max, kind_max)
         self._first = True
 
     async def next(self) -> Frame | None:

@@ -1,8 +1,9 @@
-"""Frames on a call stream, and errors as frames.
+"""Frames on streams of calls and of one-way messages, and errors as frames.
 
 A frame is `u32 length | u64 id | u8 kind | payload`, big-endian; `length` counts everything after itself, so 9 more
-than the payload. Kinds: 0 request, 1 response, 2 error, 3 cancel. Ids are chosen by the opener, from 1 up; id 0 in an
-error frame means the whole connection: the sender is about to drop it, and says why.
+than the payload. Kinds: 0 request, 1 response, 2 error, 3 cancel; 4 message, on a stream of one-way messages alone.
+Ids of calls are chosen by the opener, from 1 up; a message has id 0. Id 0 in an error frame means the whole stream: the
+sender is about to end it, and says why.
 
 An error's payload is the MessagePack array `[code, message, retry_after_s]`.
 """
@@ -23,6 +24,7 @@ REQUEST: Final = 0
 RESPONSE: Final = 1
 ERROR: Final = 2
 CANCEL: Final = 3
+MESSAGE: Final = 4
 
 HEADER = struct.Struct(">IQB")
 OVERHEAD: Final = HEADER.size - 4
@@ -40,8 +42,9 @@ class FrameDecoder:
     """Splits bytes into frames. Nothing is allocated for a frame above `frame_bytes_max`: it is refused by its
     header."""
 
-    def __init__(self, frame_bytes_max: int) -> None:
+    def __init__(self, frame_bytes_max: int, kind_max: int = CANCEL) -> None:
         self._max = frame_bytes_max
+        self._kind_max = kind_max
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> None:
@@ -64,7 +67,7 @@ class FrameDecoder:
         if len(self._buffer) < HEADER.size:
             return None
         length, frame_id, kind = HEADER.unpack_from(self._buffer)
-        if length < OVERHEAD or kind > CANCEL:
+        if length < OVERHEAD or kind > self._kind_max:
             raise Malformed(f"not a frame: length {length}, kind {kind}")
         if length - OVERHEAD > self._max:
             raise TooLarge(f"a frame of {length - OVERHEAD} bytes, the limit is {self._max}")

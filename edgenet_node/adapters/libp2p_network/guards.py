@@ -37,6 +37,7 @@ from libp2p.utils.varint import read_varint_prefixed_bytes_limited
 from .limits import NetworkSettings
 from .muxer import GuardedYamux
 from .report import Report
+from .turns import quicken
 
 log = structlog.get_logger("network")
 
@@ -88,6 +89,7 @@ class ReadBudget:
 
     def lift(self) -> None:
         self._conn.read = self._read
+        quicken(self._conn)
 
 
 class GuardedUpgrader(TransportUpgrader):  # type: ignore[misc]

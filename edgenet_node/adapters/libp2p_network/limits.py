@@ -38,6 +38,10 @@ class NetworkSettings(Struct, frozen=True, kw_only=True):
     send_queue_bytes_max: int = 4 << 20
     call_bytes_per_s: int = 32 << 20
 
+    # One-way messages that wait for one peer and kind; a committee's largest frame fits eight times.
+    message_queue_frames_max: int = 1024
+    message_queue_bytes_max: int = 8 << 20
+
     # Gossip. py-libp2p loses messages silently above about 30 a second per node on a small machine.
     gossip_bytes_max: int = 64 << 10
     publish_rate_per_s: float = 30.0
@@ -97,6 +101,8 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
     "calls_waiting_per_peer_max": (0, 1 << 16),
     "send_queue_bytes_max": (1 << 16, 64 << 20),
     "call_bytes_per_s": (1 << 16, 1 << 32),
+    "message_queue_frames_max": (1, 1 << 16),
+    "message_queue_bytes_max": (1 << 20, 256 << 20),
     "gossip_bytes_max": (1, 64 << 10),
     "publish_rate_per_s": (0.1, 150),
     "publish_burst": (1, 1000),

@@ -29,6 +29,7 @@ from libp2p.stream_muxer.yamux import yamux
 
 from .limits import NetworkSettings
 from .report import Report
+from .turns import EagerLock
 
 FRAME_BYTES_MAX: Final = 65535 - 16 - yamux.HEADER_SIZE
 """A Noise message holds 65535 bytes, 16 of them the authenticator."""
@@ -64,6 +65,8 @@ class GuardedYamux(yamux.Yamux):  # type: ignore[misc]
         self._settings = settings
         self._report = report
         self._reader: trio.lowlevel.Task | None = None
+        self.streams_lock = EagerLock()
+        self._write_lock = EagerLock()
         self._answers: deque[bytes] = deque()
         self._answers_wake = trio.Event()
         self._read = conn.read

@@ -18,6 +18,7 @@ from ...errors import ConfigError, Conflict, Refused, TimedOut, TooLarge, Unreac
 from ...ports.clock import Clock
 from ...ports.network import Channel, Connection, NetworkListener
 from ...ports.store import ArtifactStore
+from ...wire.registry import MESSAGES
 from .admission import Admission
 from .blobs import BlobFetcher, BlobServer
 from .calls import Client, Server
@@ -27,6 +28,7 @@ from .host import Live, build, peer_id, serve
 from .keeper import Keeper, parse_bootstrap
 from .limits import Counters, NetworkSettings, backoff_s
 from .links import Links
+from .messages import Messages
 from .muxer import StreamBroken
 from .pipe import Pipe
 from .report import Report
@@ -34,6 +36,7 @@ from .report import Report
 HELLO: Final = TProtocol("/edgenet/hello/1")
 RPC: Final = "/edgenet/{swarm}/rpc/1"
 BLOB: Final = "/edgenet/{swarm}/blob/1"
+ONE_WAY: Final = "/edgenet/{swarm}/{name}"
 SWARM_CHARS_MAX: Final = 128
 STEADY_S: Final = 60.0
 """A host that ran this long before it crashed is rebuilt after the first backoff again."""
@@ -78,6 +81,7 @@ class Libp2pNetwork:
         )
         self._gossip = Gossip(settings, listener, self._links.banned, self._report, self._own)
         self._keeper = Keeper(settings, self._own, self._links, rng, self._report)
+        self._messages = Messages(listener, settings, self._report, rng)
         self._blobs = BlobServer(artifacts, settings, self._report)
         self._fetcher = BlobFetcher(artifacts, settings, self._report)
         self._swarm = ""
@@ -143,6 +147,7 @@ class Libp2pNetwork:
                     self._live = None
                     self._nursery = None
                     self._clients.clear()
+                    self._messages.hush()
                     live.stop.set()
         finally:
             self._links.detach()
@@ -153,6 +158,7 @@ class Libp2pNetwork:
         async with trio.open_nursery() as nursery:
             self._live = live
             self._nursery = nursery
+            self._messages.speak(nursery, self._open_one_way)
             self._register_swarm()
             nursery.start_soon(self._gossip.run, live.board, live.router)
             nursery.start_soon(self._keeper.run, self._dial)
@@ -200,6 +206,12 @@ class Libp2pNetwork:
         with trio.move_on_after(timeout_s):
             return await self._client(channel, peer).call(request)
         raise TimedOut(f"no answer within {timeout_s:g} s")
+
+    def send(self, stream: str, peer: str, data: bytes) -> None:
+        self._bound()
+        if not self._links.connected(peer) or not self._admission.admitted(peer):
+            raise Unreachable(f"not connected to {peer}")
+        self._messages.send(stream, peer, data)
 
     async def fetch(self, peer: str, digest: str, *, size_max: int, timeout_s: float) -> int:
         protocol = BLOB.format(swarm=self._bound())
@@ -268,16 +280,28 @@ class Libp2pNetwork:
             raise Unreachable(f"no stream to {peer}: {error}") from error
         return Pipe(stream)
 
+    async def _open_one_way(self, peer: str, name: str) -> Pipe:
+        return await self._open(peer, ONE_WAY.format(swarm=self._bound(), name=name))
+
     def _register_swarm(self) -> None:
         if self._live is not None and self._swarm:
             self._serve_on(self._live, TProtocol(RPC.format(swarm=self._swarm)), self._serve_rpc)
             self._serve_on(self._live, TProtocol(BLOB.format(swarm=self._swarm)), self._serve_blob)
+            for kind in MESSAGES:
+                self._serve_messages(self._live, kind.name)
 
     def _serve_on(self, live: Live, protocol: TProtocol, serve: Callable[[Pipe], Awaitable[None]]) -> None:
         async def handle(stream: Any) -> None:
             await serve(Pipe(stream))
 
         live.host.set_stream_handler(protocol, handle)
+
+    def _serve_messages(self, live: Live, name: str) -> None:
+        async def serve(pipe: Pipe) -> None:
+            if await self._let_in(pipe):
+                await self._messages.hear(name, pipe)
+
+        self._serve_on(live, TProtocol(ONE_WAY.format(swarm=self._swarm, name=name)), serve)
 
     async def _serve_hello(self, pipe: Pipe) -> None:
         await self._serve_calls(pipe, "hello")
@@ -334,6 +358,7 @@ class Libp2pNetwork:
     def _left(self, peer: str) -> None:
         self._clients.pop((peer, "hello"), None)
         self._clients.pop((peer, "rpc"), None)
+        self._messages.left(peer)
         self._keeper.disconnected(peer)
         self._listener.on_disconnected(peer)
 

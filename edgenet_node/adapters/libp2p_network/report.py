@@ -46,6 +46,11 @@ class Report:
         log.info("peer blamed", peer=peer, reason=reason)
         return True
 
+    def refusal(self, peer: str, error: Exception) -> None:
+        """The peer told us why it will not hear us; logged once a second."""
+        if not self._recent(peer, "refusal"):
+            log.info("the peer refused a stream", peer=peer, reason=str(error))
+
     def fault(self, where: str, error: BaseException) -> None:
         """An exception of our own or of the library, survived: counted, logged once a second per place."""
         self._counters.add("faults")

@@ -8,6 +8,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
+from ...kernels.backends import Backends
+
 T = TypeVar("T")
 Function = Callable[..., Any]
 """`fn(context, *args) -> value`"""
@@ -74,10 +76,17 @@ class Residents:
 class WorkerContext:
     """Handed to each call. Array arguments are read-only views that are valid during the call: copy what is to stay."""
 
-    def __init__(self, residents: Residents, stop_asked: Callable[[], bool]) -> None:
+    def __init__(self, residents: Residents, stop_asked: Callable[[], bool], backends: Backends | None = None) -> None:
         self._residents = residents
+        self._backends = Backends() if backends is None else backends
         self.should_stop = stop_asked
         """True once nobody waits for this result any more; look at it every few milliseconds and return."""
+
+    def kernel(self, name: str) -> Function:
+        """The function of a kernel by its id in `kernels.registry`, as this worker's backend has it: compiled ones are
+        loaded and warmed at their first use. Outside of workers it is always the numpy one. `NotFound` for an id that
+        does not exist."""
+        return self._backends.function(name)
 
     def resident(self, name: str, load: Callable[[], T], *, size_bytes: int = 0) -> T:
         """The object `name`, loaded at its first use in this worker and again after a crash or eviction.

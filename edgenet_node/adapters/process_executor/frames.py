@@ -10,7 +10,7 @@ worker that rewrites its slab while the parent reads it changes numbers, never b
 from __future__ import annotations
 
 import math
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -50,6 +50,8 @@ class Start(Struct, frozen=True, array_like=True, tag="start"):
     result_bytes_max: int
     resident_count_max: int
     resident_bytes_max: int
+    backend: Literal["auto", "numpy", "fast"] = "numpy"
+    kernel_cache: str = ""
 
 
 class Run(Struct, frozen=True, array_like=True, tag="run"):

@@ -122,6 +122,8 @@ class Child:
                     result_bytes_max=s.result_bytes_max,
                     resident_count_max=s.resident_count_max,
                     resident_bytes_max=s.resident_bytes_max,
+                    backend=s.backend,
+                    kernel_cache=s.kernel_cache,
                 )
             )
         )

@@ -42,6 +42,10 @@ class ExecutorSettings(Struct, frozen=True):
     """From asking a task to stop to killing its worker; also the time to exit at shutdown."""
     backoff_s: float = 0.5
     backoff_max_s: float = 30.0
+    backend: Literal["auto", "numpy", "fast"] = "numpy"
+    """Of the kernels in workers: see `kernels.backends`."""
+    kernel_cache: str = ""
+    """Folder for compiled kernels, private to this node; empty: wherever numba puts them."""
     output: Literal["log", "discard"] = "log"
     """What workers print: to the log at debug level, or nowhere."""
     output_bytes_max: int = MIB

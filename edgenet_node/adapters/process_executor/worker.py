@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from msgspec import Raw
 
 from ...kernels import bootstrap
+from ...kernels.backends import Backends
 from .context import Function, Residents, WorkerContext, load_function
 from .ring import Slab
 
@@ -64,7 +65,7 @@ class Worker:
         self._loaded: dict[str, Function] = {}
         self._residents = Residents(start.resident_count_max, start.resident_bytes_max)
         self._reported: list[str] = []
-        self._context = WorkerContext(self._residents, inbound.stop_asked)
+        self._context = WorkerContext(self._residents, inbound.stop_asked, Backends(start.backend, start.kernel_cache))
         self._packer: Packer = Packer(
             inline_bytes_max=start.inline_bytes_max,
             frame_bytes_max=start.frame_bytes_max,

@@ -99,6 +99,7 @@ class Listener:
         self.connected: list[tuple[str, bool]] = []
         self.disconnected: list[str] = []
         self.gossip: list[tuple[str, str, bytes]] = []
+        self.messages: list[tuple[str, str, bytes]] = []
         self.blames: list[tuple[str, str]] = []
         self.verdict: Verdict = "accept"
         self.answer: Answer = echo
@@ -115,6 +116,9 @@ class Listener:
 
     async def on_call(self, channel: Channel, peer: str, request: bytes) -> bytes:
         return await self.answer(channel, peer, request)
+
+    def on_message(self, stream: str, peer: str, data: bytes) -> None:
+        self.messages.append((stream, peer, data))
 
     def on_blame(self, peer: str, reason: str) -> None:
         self.blames.append((peer, reason))

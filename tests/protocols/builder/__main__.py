@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import auction, blob, hello, identity, index, peers, rpc, task
+from . import auction, blob, hello, identity, index, peers, raft, rpc, task
 from .kit import Book
 
 BUILDERS = {
@@ -11,6 +11,7 @@ BUILDERS = {
     "auction": auction.build,
     "task": task.build,
     "index": index.build,
+    "raft": raft.build,
     "rpc": rpc.build,
     "blob": blob.build,
     "identity": identity.build,

@@ -1,0 +1,82 @@
+"""Table of the graph kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..graphs import attention, convolution, cut, flow, sampling
+from ..reference import graphs as reference
+from .kernel import Kernel
+
+TEST = "tests/kernels/graphs"
+BENCHMARK = "scripts/bench_kernels/graphs.py"
+
+TABLE: Mapping[str, Kernel] = {
+    "graphs.gcn/1": Kernel(
+        function=convolution.gcn,
+        reference=reference.gcn,
+        shapes="(n, f), smoothing, (f, g), (g,) -> (n, g)",
+        dtype="float32",
+        test=f"{TEST}/test_message_passing.py",
+        benchmark=BENCHMARK,
+        compiled="graphs:gcn",
+    ),
+    "graphs.gat/1": Kernel(
+        function=attention.gat,
+        reference=reference.gat,
+        shapes="(n, f), neighbours, weights, (m, e), (m,) -> (n, h f)",
+        dtype="float32",
+        test=f"{TEST}/test_message_passing.py",
+        benchmark=BENCHMARK,
+        compiled="graphs:gat",
+    ),
+    "graphs.sage/1": Kernel(
+        function=sampling.sage,
+        reference=reference.sage,
+        shapes="(n, f), sample, (f, g), (f, g), (g,) -> (n, g)",
+        dtype="float32",
+        test=f"{TEST}/test_message_passing.py",
+        benchmark=BENCHMARK,
+        compiled="graphs:sage",
+    ),
+    "graphs.sample/1": Kernel(
+        function=sampling.sample,
+        reference=reference.sample,
+        shapes="rows, k, (n, k) float64 -> sample",
+        dtype="int64",
+        test=f"{TEST}/test_message_passing.py",
+        benchmark=BENCHMARK,
+    ),
+    "graphs.min_cut/1": Kernel(
+        function=cut.min_cut,
+        reference=reference.min_cut,
+        shapes="n, (m,), (m,), (m,) -> value, (n,) bool",
+        dtype="float64",
+        test=f"{TEST}/test_cut.py",
+        benchmark=BENCHMARK,
+    ),
+    "graphs.tension/1": Kernel(
+        function=cut.tension,
+        reference=reference.tension,
+        shapes="cut, reference -> tension",
+        dtype="float64",
+        test=f"{TEST}/test_cut.py",
+        benchmark=BENCHMARK,
+    ),
+    "graphs.max_flow/1": Kernel(
+        function=flow.max_flow,
+        reference=reference.max_flow,
+        shapes="n, (m,), (m,), (m,), source, sink -> value, (m,), (n,) bool",
+        dtype="float64",
+        test=f"{TEST}/test_flow.py",
+        benchmark=BENCHMARK,
+    ),
+    "graphs.vertex_disjoint_paths/1": Kernel(
+        function=flow.vertex_disjoint_paths,
+        reference=reference.vertex_disjoint_paths,
+        shapes="n, (m,), (m,), source, sink -> paths",
+        dtype="int64",
+        test=f"{TEST}/test_flow.py",
+        benchmark=BENCHMARK,
+    ),
+}
