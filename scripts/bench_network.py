@@ -5,8 +5,8 @@
 
 Two processes on loopback. Figures of calls: round trip of one call after the other (p50, p99), and calls a second
 with 64 in flight. Messages: a small frame of the stream `raft/1` each way, one after the other, and one way as many a
-second as its queue takes. Bulk: `fetch` of an artifact (both stores in memory, the SHA-256 of the whole verified) and a bare
-py-libp2p 0.8.1 stream, Noise and Yamux as well, take turns; medians, and the median of the rounds' ratios.
+second as its queue takes. Bulk: `fetch` of an artifact (both stores in memory, the SHA-256 of the whole verified) and a
+bare py-libp2p 0.8.1 stream, Noise and Yamux as well, take turns; medians, and the median of the rounds' ratios.
 """
 
 from __future__ import annotations

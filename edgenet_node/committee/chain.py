@@ -117,6 +117,7 @@ class Chain:
                 f"two committees of one genesis: set {link.set.number} is {digest(known).hex()[:16]} here and "
                 f"{digest(link.set).hex()[:16]} there, both certified"
             )
+        raise Malformed(f"committee set {link.set.number} is another one, and not certified")
 
     def _follows(self, link: Link) -> bool:
         tip, following = self.tip, link.set

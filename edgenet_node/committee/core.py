@@ -295,11 +295,11 @@ class CommitteeCore:
             self._swarm_at = now.mono + 1.0
             return []
         record = self._record = Record(info.swarm, info.founder_key, self._accepted)
-        record.load(self._rows)
+        out = record.load(self._rows)
         self._rows = ()
         self._outer = Chain(info.swarm, info.founder_key, self._accepted)
         self._register_at = now.mono + 1.0
-        out = self._admit()
+        out += self._admit()
         if info.founder_key == self._signer.public and not self._founded:
             self._founded = True
             out += [Put("meta", "founded", b"\x01"), Ask(("founded",), raft.FoundCommittee(), 30.0)]

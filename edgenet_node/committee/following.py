@@ -71,6 +71,8 @@ class Following:
             return []
         if head.number > chain.tip.number or head.epoch > chain.tip.epoch:
             return self.pull(chain, now, author if author in self._peers else "")
+        if not self.trusts(chain):
+            return []
         if not self._believable(certified, chain):
             return [Event(Blame(author, "raft: a head that its certificate does not prove"))]
         return self._fetch(certified, author if author in self._peers else "")

@@ -29,6 +29,10 @@ HINT_INTERVAL_S = 10.0
 """Between two notices of a leader whose registry does not change: newcomers hear of it within that time."""
 
 
+REMARK_S = 5.0
+"""A member that restarted has forgotten the mark before: one that a quorum does not sign in this time is made anew."""
+
+
 class Office:
     """Does nothing on a node that does not lead, except to sign what it has itself."""
 
@@ -42,6 +46,7 @@ class Office:
         self._sets = Round(signer, settings, "set")
         self._leaving = False
         self._mark_at = math.inf
+        self._remark_at = math.inf
         self._hint_at = math.inf
         self.leading = False
 
@@ -49,7 +54,14 @@ class Office:
     def wake_at(self) -> float:
         if not self.leading:
             return math.inf
-        return min(self.reshaping.wake_at, self._heads.wake_at, self._sets.wake_at, self._mark_at, self._hint_at)
+        return min(
+            self.reshaping.wake_at,
+            self._heads.wake_at,
+            self._sets.wake_at,
+            self._mark_at,
+            self._remark_at,
+            self._hint_at,
+        )
 
     # ---- leadership
 
@@ -61,6 +73,7 @@ class Office:
         self._sets.drop()
         self._leaving = False
         self._mark_at = now.mono if leading and self._unmarked(record) else math.inf
+        self._remark_at = math.inf
         self._hint_at = now.mono if leading else math.inf
         if not leading:
             self.reshaping.fail("this node leads no longer")
@@ -80,13 +93,14 @@ class Office:
         marked = self.marks.add(record.head(), record.state.rows)
         if not self.leading:
             return []
+        self._remark_at = now.mono + REMARK_S
         return self._heads.begin(record.chain.tip, marked.head.index, marked.digest, now)
 
     def mark_due(self, now: Now) -> bool:
         """Once for each time; the mark itself is a command."""
-        if not self.leading or now.mono < self._mark_at:
+        if not self.leading or now.mono < min(self._mark_at, self._remark_at):
             return False
-        self._mark_at = math.inf
+        self._mark_at = self._remark_at = math.inf
         return True
 
     def sign(self, query: GetSignature, record: Record) -> MemberSignature:
@@ -123,6 +137,7 @@ class Office:
         marked = self.marks.newest
         if certificate is None or marked is None or marked.digest != subject:
             return []
+        self._remark_at = math.inf
         out = record.certify(CertifiedHead(marked.head, certificate))
         return [*out, *self.publish(record, raft, now)]
 

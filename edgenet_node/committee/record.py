@@ -65,12 +65,12 @@ class Record:
     def cursor(self) -> int:
         return self.state.index
 
-    def load(self, rows: Sequence[Row]) -> None:
-        """What was saved; nothing of another swarm."""
+    def load(self, rows: Sequence[Row]) -> list[Effect]:
+        """What was saved; the first set, if nothing was."""
         saved = {row.key: row.value for row in rows if row.table == "rows"}
         meta = {row.key: row.value for row in rows if row.table == "meta"}
         if "cursor" not in meta:
-            return
+            return [*(Put("rows", key, value) for key, value in self.state.rows.items()), self._cursor_row()]
         cursor = _read(meta["cursor"], Cursor)
         self.state.load(saved, cursor.index, cursor.history)
         self._rebuild()
@@ -78,13 +78,14 @@ class Record:
             self.pending = _read(meta["pending"], CommitteeSet)
         if "head" in meta:
             self.certified = _read(meta["head"], CertifiedHead)
+        return []
 
     def _rebuild(self) -> None:
         """The chain, from rows that are our own or proven."""
         links = self.state.links()
         fresh = Chain(self.swarm, self.founder, [digest(link.set).hex() for link in links])
         fresh.extend(links[1:])
-        if len(fresh.links) != len(links):
+        if [link.set for link in fresh.links] != [link.set for link in links]:
             raise InvariantError("the saved chain of committees does not hold together")
         self.chain.links = fresh.links
 

@@ -55,6 +55,7 @@ from ..messages.network import (
 from ..wire.codec import decode, encode
 from ..wire.hello import ADDRESSES_MAX, WELCOME_RECORDS_MAX, Hello, PeerRecord, SignedRecord, Welcome
 from ..wire.peers import ListMembers, Members, Presence
+from .admission import barred
 from .peers import Peer, PeerTable
 from .records import RecordBook
 from .settings import MembershipSettings
@@ -262,10 +263,10 @@ class MembershipCore:
             return [Reply(reply_to, error=Refused("this node has not found its swarm yet", retry_after_s=1.0))]
         if known.state == "refused" and ("refused", sender) in self._timers:
             return [Reply(reply_to, error=Refused(known.reason))]
-        if barred := self._barred(sender):
+        if bar := barred(self._admission, sender):
             self._timers["drop", sender] = now.mono + 0.5  # so that the answer gets out before the connection ends
-            known.state, known.reason = "refused", barred
-            return [Reply(reply_to, error=Refused(barred))]
+            known.state, known.reason = "refused", bar
+            return [Reply(reply_to, error=Refused(bar))]
         if hello.swarm not in ("", self._swarm):
             reason = f"wrong swarm: this is {self._swarm}, you are of {hello.swarm}"
             out: list[Effect] = [Reply(reply_to, error=WrongSwarm(reason))]
@@ -295,8 +296,8 @@ class MembershipCore:
         if not welcome.genesis.verify() or welcome.swarm != swarm:
             return self._refuse(peer, "its genesis record does not verify", now)
         out: list[Effect] = []
-        if barred := self._barred(peer):
-            return self._refuse(peer, barred, now)
+        if bar := barred(self._admission, peer):
+            return self._refuse(peer, bar, now)
         if self._genesis is None:
             if self._pinned and swarm != self._pinned:
                 return self._refuse(peer, f"wrong swarm: it is of {swarm}, this node is pinned to {self._pinned}", now)
@@ -338,34 +339,19 @@ class MembershipCore:
             out.append(Event(PeerOffers(peer, known.capabilities, known.workers, known.load)))
         return out
 
-    def _barred(self, peer: str) -> str:
-        """Why the swarm does not want this peer; empty if it may come. The committee is always let in: it decides."""
-        admission = self._admission
-        if admission is None or peer in admission.committee:
-            return ""
-        if peer in admission.banned:
-            return f"banned: {admission.banned[peer] or 'the committee gave no reason'}"
-        if admission.listed and peer not in admission.admitted:
-            return "this swarm admits only those that its committee lists"
-        return ""
-
     def _decided(self, admission: Admission, now: Now) -> list[Effect]:
         """The committee's word on who may connect; it holds for those who are here, too."""
         before, self._admission = self._admission, admission
         out: list[Effect] = []
         for peer, known in list(self._peers.items()):
-            if known.connected and known.state in ("member", "undecided") and (reason := self._barred(peer)):
+            if known.connected and known.state in ("member", "undecided") and (reason := barred(admission, peer)):
                 out += self._refuse(peer, reason, now)
-            elif known.state == "refused" and before is not None and not self._barred(peer) and self._was(before, peer):
+            elif known.state == "refused" and barred(before, peer) and not barred(admission, peer):
                 self._timers.pop(("refused", peer), None)
                 known.state, known.reason = "undecided" if known.connected else "known", ""
                 if self._book.addresses(peer):
                     out.append(Tell(LearnAddresses(peer, self._book.addresses(peer))))
         return out
-
-    def _was(self, before: Admission, peer: str) -> bool:
-        """Whether it was the committee that barred it."""
-        return peer in before.banned or (before.listed and peer not in before.admitted)
 
     def _refuse(self, peer: str, reason: str, now: Now) -> list[Effect]:
         known = self._peers.of(peer)

@@ -347,12 +347,9 @@ class RaftCore:
             if self._journal.last > 0 and not self._member.removed:
                 raise Conflict("this node is a member already")
             out = self._forget(now)
-        membership = Membership(query.epoch, self._new_id())
+        membership = Membership(query.epoch, self._new_id(), query.roster)
         out += self._journal.begin(membership, None)
         out += self._begin(membership, now)
-        if self._member is None:
-            raise InvariantError("a prepared node is a member")
-        self._member.roster.learn(query.roster)
         return [*out, Reply(reply_to, membership.member)]
 
     def _transfer(self, peer: str, reply_to: int) -> list[Effect]:
@@ -360,7 +357,8 @@ class RaftCore:
         target = member.roster.member(peer)
         if target not in member.conf.voters:
             raise NotFound(f"{peer} is no voter of the committee")
-        member.node.transfer_leader(target)
+        if target != member.node.status().lead:  # this node may have stopped leading since its last flush
+            member.node.transfer_leader(target)
         return [Reply(reply_to, None)]
 
     def _snapshot(self, reply_to: int, now: Now) -> list[Effect]:

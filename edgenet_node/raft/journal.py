@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from ..effects import Delete, Effect, Put, Row
 from ..errors import CorruptData, EdgenetError
 from ..wire.codec import Wire, decode, encode
-from ..wire.raft import SNAPSHOT_BYTES_MAX, ConfState, Entry, Snapshot
+from ..wire.raft import SNAPSHOT_BYTES_MAX, ConfState, Entry, RosterEntry, Snapshot
 from .errors import SnapshotTemporarilyUnavailable
 from .storage import HardState, MemoryStorage
 
@@ -23,10 +23,12 @@ _ROW_BYTES_MAX = SNAPSHOT_BYTES_MAX + 64 * 1024
 
 
 class Membership(Wire, frozen=True):
-    """Who this node is in which committee; saved before it speaks."""
+    """Who this node is in which committee; saved before it speaks. `roster`: whom it was told of when it was prepared,
+    until its log says it."""
 
     epoch: int
     member: int
+    roster: tuple[RosterEntry, ...] = ()
 
 
 class SavedHard(Wire, frozen=True):

@@ -80,6 +80,7 @@ class Member:
         self._stalled = False
         self._offered: dict[int, float] = {}
         self.conf = ConfState()
+        self.roster.learn(membership.roster)
         snapshot = journal.storage.newest()
         if snapshot.index:
             self._install(snapshot)

@@ -35,8 +35,8 @@ class Roster:
         return self._members
 
     def peers(self) -> list[str]:
-        """Of the configuration."""
-        return [peer for one, peer in self._peers.items() if one in self._members]
+        """Of the configuration; of everybody that was named while there is none."""
+        return [peer for one, peer in self._peers.items() if one in self._members or not self._members]
 
     def learn(self, entries: Iterable[RosterEntry]) -> None:
         for entry in entries:

@@ -14,6 +14,10 @@ the node's heap of deadlines (`timers`); `Call`, `Transfer` and `Compute` are ta
 most `operations_max`, others queue within their own deadline; `Compute(inline)` runs in place. Each gives exactly one
 `Done` unless it is cancelled; all die with the incarnation.
 
+**`Saved` and `Send`.** A `Saved` is a mark in the outbox: at its release it goes into the mailbox as a completion does,
+without a slot, and is skipped there by any later incarnation. A `Send` is encoded at its step and handed to the network
+at its release; what cannot go is shed and counted. A one-way message of a peer is a tell with a sender (`wiring`).
+
 **Promises.** An accepted ask is settled exactly once: reply, deadline, crash, full disk, or stop.
 
 **States of a part** (`supervisor`): restoring -> running -> one of

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from edgenet_node.committee import core as committee_core
@@ -74,7 +75,7 @@ class Swarm:
 
     def _add(self, number: int) -> None:
         world = self.world
-        plan = HostPlan(f"n{number}", lambda host, number=number: self._parts(host, number))
+        plan = HostPlan(f"n{number}", partial(self._parts, number))
         host = Host(world, plan, number + 1, self.peers[number], world.rng.getrandbits(64))
         world.hosts[plan.name] = host
         world.names[host.peer] = plan.name
@@ -82,7 +83,7 @@ class Swarm:
         self.hosts.append(host)
         host.start()
 
-    def _parts(self, host: Host, number: int) -> list[Part]:
+    def _parts(self, number: int, host: Host) -> list[Part]:
         identity, settings = self.identities[number], self._own_settings.get(number, self._settings)
         rng = random.Random(host.rng.getrandbits(64))
         others = [peer for peer in self.peers if peer != host.peer]

@@ -99,9 +99,10 @@ class Group:
         return self.members[member]
 
     def join(self, member: int, **options: Any) -> Member:
-        """A new one, without log or configuration."""
-        config = structs.replace(next(iter(self.members.values())).config, id=member, **options)
-        self.members[member] = Member(config, storage(voters=()))
+        """A new one with an empty log; it knows the configuration that the group began with."""
+        first = next(iter(self.members.values()))
+        config = structs.replace(first.config, id=member, **options)
+        self.members[member] = Member(config, storage(voters=first.storage.snapshot().conf_state.voters))
         return self.members[member]
 
     def collect(self, member: int) -> bool:

@@ -11,6 +11,7 @@ Rooms:
   peer ends the host, tears a frame, or makes us hold more than a bound; a frozen peer is noticed in seconds.
 * `calls`, `framed`, `frames`, `pipe`: many requests over one persistent stream per peer. `messages`: one-way messages,
   over one persistent stream per peer and direction. `blobs`: artifacts, on streams of their own.
+* `turns`: what a small message costs under the muxer, lowered.
 * `gossip`: paced publishing, validated receiving. `keeper`: addresses and redialling. `admission`: who may.
 * `report`: every refusal is counted, every offence blamed. `limits`: every bound with its reason.
 
@@ -22,9 +23,8 @@ connections to one peer count as one.
 States of the host: running -> crashed (calls raise `Unreachable`, gossip waits in its queue, the listener hears
 `on_disconnected` for every peer) -> rebuilt on the same ports after a jittered backoff -> running.
 
-What is left of the library's open ends: the pieces of a Noise message are read with two system calls each; a stream's
-window updates wake nobody, so a writer that waits for its window looks again every 2 ms; its mDNS, relay, QUIC, AutoNAT
-and discovery are not used.
+What is left of the library's open ends: a stream's window updates wake nobody, so a writer that waits for its window
+looks again every 2 ms; its mDNS, relay, QUIC, AutoNAT and discovery are not used.
 
 Sources: libp2p specifications (connections, noise, yamux, identify, ping, gossipsub v1.1), py-libp2p 0.8.1.
 """

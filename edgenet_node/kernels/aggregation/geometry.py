@@ -16,6 +16,7 @@ Array = npt.NDArray[np.float32]
 Wide = npt.NDArray[np.float64]
 
 SMOOTHING = 1e-6  # of the median distance: below it a row counts as reached (Pillutla's nu, made scale-free)
+FAR = 1e6  # median distances
 PROGRESS = 1e-12  # relative fall of the objective below which more rounds do not pay
 WEISZFELD_ROUNDS = 1000  # n x n work each; the stop above comes after ten to fifty of them
 CLIPPING_ROUNDS = 3  # Karimireddy et al. 2021 see no gain from more
@@ -111,34 +112,51 @@ def geometric_median(updates: Array, *, out: Array | None = None, workspace: Wor
     all others, so that no row, however far, pulls the start away. With fewer than n/2 liars |z - honest mean| is at
     most 2 (n - f) / (n - 2 f) times the honest radius. Source: Pillutla, Kakade and Harchaoui 2022 (1912.13445).
     """
-    distances = squared_distances(updates, workspace=workspace)
-    return np.matmul(median_weights(distances).astype(np.float32), updates, out=out)
+    products = inner_products(updates, workspace=workspace)
+    return np.matmul(median_weights(products).astype(np.float32), updates, out=out)
 
 
-def median_weights(distances: Wide) -> Wide:
-    """Weights (n,), summing to 1, of the rows in their smoothed geometric median, from squared distances (n, n)."""
-    sums = np.sqrt(distances).sum(axis=1)
+def median_weights(products: Wide) -> Wide:
+    """Weights (n,), summing to 1, of the rows in their smoothed geometric median, from inner products (n, n).
+
+    Rows further from the medoid than a million median distances are drawn in to that: only their direction matters, to
+    one part in a million, and their squares would drown the others' digits.
+    """
+    apart = _distances(products)
+    sums = apart.sum(axis=1)
     medoid = int(np.argmin(sums))
-    nu = SMOOTHING * float(np.median(np.sqrt(distances[medoid])))
-    if sums[medoid] == 0 or nu == 0:  # half the rows or more are one point: that is the median
-        same = (distances[medoid] == 0).astype(np.float64)
+    scale = float(np.median(apart[medoid]))
+    if scale == 0:  # half the rows or more are one point: that is the median
+        same = (apart[medoid] == 0).astype(np.float64)
         equal: Wide = same / same.sum()
         return equal
-    around = distances[medoid]
-    products = 0.5 * (around[:, None] + around[None, :] - distances)  # inner products around the medoid
+    nu = SMOOTHING * scale
+    drawn = FAR * scale / np.maximum(apart[medoid], FAR * scale)
+    around = products - products[medoid] - products[:, medoid, None] + products[medoid, medoid]
+    around *= drawn[:, None] * drawn
+    squares = around.diagonal()
     weights: Wide = 1.0 / sums
     weights /= weights.sum()
     best = np.inf
     for _ in range(WEISZFELD_ROUNDS):
-        pulled = products @ weights
-        apart = np.sqrt(np.maximum(around - 2.0 * pulled + weights @ pulled, 0.0))
-        objective = float(np.where(apart > nu, apart, 0.5 * (apart * apart / nu + nu)).sum())
+        pulled = around @ weights
+        lengths = np.sqrt(np.maximum(squares - 2.0 * pulled + weights @ pulled, 0.0))
+        objective = float(np.where(lengths > nu, lengths, 0.5 * (lengths * lengths / nu + nu)).sum())
         if objective >= best * (1.0 - PROGRESS):
             break
         best = objective
-        weights = 1.0 / np.maximum(apart, nu)
+        weights = 1.0 / np.maximum(lengths, nu)
         weights /= weights.sum()
+    weights = weights * drawn
+    weights[medoid] += 1.0 - weights.sum()
     return weights
+
+
+def _distances(products: Wide) -> Wide:
+    squares = products.diagonal()
+    lengths: Wide = np.sqrt(np.maximum(squares[:, None] + squares - 2.0 * products, 0.0))
+    np.fill_diagonal(lengths, 0.0)
+    return lengths
 
 
 def centred_clipping(
@@ -163,7 +181,7 @@ def centred_clipping(
     for _ in range(rounds):
         pulled = products @ weights
         apart = np.sqrt(np.maximum(squares - 2.0 * pulled + weights @ pulled, 0.0))
-        shrink = np.minimum(1.0, radius / np.maximum(apart, np.finfo(np.float64).tiny)) / count
+        shrink = radius / np.maximum(apart, radius) / count
         weights = weights * (1.0 - shrink.sum()) + shrink
     result = np.matmul(weights.astype(np.float32), updates, out=out)
     kept = np.float32(1.0 - weights.sum())

@@ -38,12 +38,12 @@ DEFAULT_GOSSIP_RULE: RuleName = (
 
 
 class Round(Struct, frozen=True):
-    """What a rule may use: capped rows (n, d), f, the last aggregate (d,), the cap, and where to put the result."""
+    """What a rule may use: capped rows (n, d), f, the last aggregate (d,), the clipping radius, and where to put the result."""
 
     updates: Array
     adversaries: int
     centre: Array
-    length_max: float
+    radius: float
     out: Array | None = None
     workspace: Workspace | None = None
 
@@ -57,6 +57,7 @@ def aggregate(
     centre: Array | None = None,
     order: npt.NDArray[np.int64] | None = None,
     bucket: int = 1,
+    radius: float | None = None,
     out: Array | None = None,
     workspace: Workspace | None = None,
 ) -> Array:
@@ -71,7 +72,7 @@ def aggregate(
     if order is not None and bucket > 1:
         rows = mixing.bucketing(rows, order, bucket, workspace=workspace)
     start = centre if centre is not None else np.zeros(rows.shape[1], np.float32)
-    return RULES[rule](Round(rows, adversaries, start, length_max, out, workspace))
+    return RULES[rule](Round(rows, adversaries, start, length_max if radius is None else radius, out, workspace))
 
 
 def _mean(r: Round) -> Array:
@@ -99,7 +100,7 @@ def _geometric_median(r: Round) -> Array:
 
 
 def _centred_clipping(r: Round) -> Array:
-    return geometry.centred_clipping(r.updates, r.centre, r.length_max, out=r.out, workspace=r.workspace)
+    return geometry.centred_clipping(r.updates, r.centre, r.radius, out=r.out, workspace=r.workspace)
 
 
 def _nnm_trimmed_mean(r: Round) -> Array:

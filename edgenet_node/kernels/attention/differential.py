@@ -40,7 +40,8 @@ def differential(
     if out is None:
         out = np.empty(both.shape[1:], np.float32)
     np.multiply(both[1], np.float32(strength), out=both[1])
-    return np.subtract(both[0], both[1], out=out)
+    np.subtract(both[0], both[1], out=out)
+    return out
 
 
 def _halves(x: Array) -> Array:

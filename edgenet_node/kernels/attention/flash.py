@@ -9,8 +9,8 @@ from .scaled_dot import scale
 from .softmax import LOWEST, SQUARES_MAX, TINY
 from .workspace import Array, Workspace
 
-TILE_QUERIES = 128  # with TILE_KEYS: 256 KiB of scores, which stay in a 1 MiB second-level cache beside K and V
-TILE_KEYS = 512
+TILE_QUERIES = 256  # with TILE_KEYS: 512 KiB of scores, which stay in a 1 MiB second-level cache; products of less
+TILE_KEYS = 512  # are slower
 
 
 def flash(

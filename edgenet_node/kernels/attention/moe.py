@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +23,7 @@ class Experts(Struct, frozen=True, eq=False):
     mix: Array  # (E, d_v, d), (in, out)
 
 
-class Routing(Struct, frozen=True, eq=False):
+class Routing(NamedTuple):
     """`chosen` (n, k): experts, most probable first, the lower number first among equals. `weights` (n, k): their
     shares, a row sums to one, or is zero where every expert is blocked. `probabilities` (n, E): before the choice."""
 

@@ -33,7 +33,10 @@ def attend(query: Array, key: Array, value: Array, bias: Array | None, out: Arra
     Right while no score, and no n_k times a value, exceeds float32's range (3e38).
     """
     scores, sums = attend_weights(query, key, bias, workspace)
-    np.matmul(scores.mT, value, out=out)
+    if scores.ndim == 2:
+        np.dot(scores.T, value, out=out)  # as `matmul`, with half the overhead
+    else:
+        np.matmul(scores.mT, value, out=out)
     return np.multiply(out, sums[..., None], out=out)
 
 
@@ -62,6 +65,9 @@ class Piece(Struct, frozen=True, eq=False):
 
 def attend_pieces(query: Array, pieces: Sequence[Piece], out: Array, workspace: Workspace) -> None:
     """`attend` over the keys of all `pieces` together: one softmax, no copy of keys or values. No pieces give zeros."""
+    if not pieces:
+        out[:] = 0
+        return
     if len(pieces) == 1:
         attend(query, pieces[0].key, pieces[0].value, pieces[0].bias, out, workspace)
         return
@@ -72,10 +78,11 @@ def attend_pieces(query: Array, pieces: Sequence[Piece], out: Array, workspace: 
         _scores_of_pieces(query, pieces, scores)
         powers_safe(scores, sums, workspace)
     more, start = workspace.floats("more", out.shape), 0
-    out[:] = 0
     for piece in pieces:
         stop = start + piece.key.shape[0]
-        np.add(out, np.matmul(scores[start:stop].T, piece.value, out=more), out=out)
+        np.dot(scores[start:stop].T, piece.value, out=more if start else out)
+        if start:
+            np.add(out, more, out=out)
         start = stop
     np.multiply(out, sums[:, None], out=out)
 
@@ -84,7 +91,7 @@ def _scores_of_pieces(query: Array, pieces: Sequence[Piece], scores: Array) -> N
     start = 0
     for piece in pieces:
         part = scores[start : start + piece.key.shape[0]]
-        np.matmul(piece.key, query.T, out=part)
+        np.dot(piece.key, query.T, out=part)
         if piece.bias is not None:
             np.add(part, piece.bias, out=part)
         start += piece.key.shape[0]
@@ -93,7 +100,7 @@ def _scores_of_pieces(query: Array, pieces: Sequence[Piece], scores: Array) -> N
 def powers(scores: Array, sums: Array, workspace: Workspace) -> bool:
     """exp of the transposed `scores` in place, and in `sums` one over the sums of its columns; False where a maximum
     should have been subtracted (both are then worthless)."""
-    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+    with np.errstate(all="ignore"):
         np.exp(scores, out=scores)
         np.matmul(workspace.ones(scores.shape[-2]), scores, out=sums)
         flat = sums.reshape(-1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -44,7 +45,7 @@ def _cuts(length: int, most: int) -> list[tuple[int, int]]:
     """[0, length) in the fewest parts of at most `most`, as even as can be."""
     parts = -(-length // most)
     bounds = [length * part // parts for part in range(parts + 1)] if parts else []
-    return list(zip(bounds, bounds[1:], strict=False))
+    return list(pairwise(bounds))
 
 
 def matmul(

@@ -70,7 +70,7 @@ def moments(values: Array) -> Moments:
         return Moments(0, np.zeros(width), np.zeros(width))
     mean = np.add.reduce(values, axis=0, dtype=np.float64) / count
     away = values - mean
-    squares = np.vecdot(away, away, axis=0) - np.square(away.sum(axis=0)) / count
+    squares = np.add.reduce(np.square(away), axis=0) - np.square(away.sum(axis=0)) / count
     return Moments(count, mean, np.maximum(squares, 0.0))
 
 

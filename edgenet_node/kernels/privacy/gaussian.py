@@ -11,6 +11,7 @@ import math
 
 FRACTION_FROM = 4.0  # above it the continued fraction of `_scaled_erfc` has converged to 2e-16 after its terms
 FRACTION_TERMS = 60
+SMALL_SPREAD = 1e-3  # below it the series of `_small_spread` is exact to 1e-15
 BISECTIONS = 200  # halves the bracket until its ends are neighbours
 
 
@@ -27,7 +28,7 @@ def _scaled_erfc(x: float) -> float:
 def gaussian_delta(epsilon: float, deviation: float, sensitivity: float = 1.0) -> float:
     """The least delta for which noise of `deviation` is (epsilon, delta)-private; epsilon >= 0, deviation > 0.
 
-    Relative error below 1e-9 where sensitivity/deviation > 1e-5. The two terms are written with the tail ratio
+    Relative error below 1e-9 where delta > 1e-100. The two terms are written with the tail ratio
     R(t) = (1 - Phi(t)) / phi(t), as exp(e) phi(b) = phi(a): they neither overflow nor vanish before their difference
     does.
     """
@@ -39,9 +40,22 @@ def gaussian_delta(epsilon: float, deviation: float, sensitivity: float = 1.0) -
     root = math.sqrt(2.0)
     density = math.exp(-0.5 * a * a) / 2.0
     second = density * _scaled_erfc(b / root)
+    if spread < SMALL_SPREAD:
+        return _small_spread(spread, epsilon / spread, density)
     if a > 0.0:
         return min(1.0, max(0.0, 1.0 - density * _scaled_erfc(a / root) - second))
     return max(0.0, density * _scaled_erfc(-a / root) - second)
+
+
+def _small_spread(spread: float, middle: float, density: float) -> float:
+    """`phi(a) (R(t - s/2) - R(t + s/2))` by its series in s: the difference itself would lose its digits.
+
+    t = `middle`, `density` = phi(a) sqrt(pi/2); R' = t R - 1 and the third derivative is (2 + t^2) R' + t R.
+    """
+    ratio = math.sqrt(math.pi / 2.0) * _scaled_erfc(middle / math.sqrt(2.0))
+    slope = middle * ratio - 1.0
+    third = (2.0 + middle * middle) * slope + middle * ratio
+    return max(0.0, -density * math.sqrt(2.0 / math.pi) * (spread * slope + spread**3 / 24.0 * third))
 
 
 def calibrate_deviation(epsilon: float, delta: float, sensitivity: float = 1.0) -> float:

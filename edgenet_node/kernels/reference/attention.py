@@ -56,7 +56,8 @@ def scaled_dot(
     allowed: Bools | None = None,
 ) -> F64:
     """`softmax(Q K^T / sqrt d + mask) V` (Vaswani et al. 2017, eq. 1), gated; rows that see nothing are zero."""
-    return attention_weights(query, key, mask=mask, gate=gate, allowed=allowed) @ np.asarray(value, np.float64)
+    answer: F64 = attention_weights(query, key, mask=mask, gate=gate, allowed=allowed) @ np.asarray(value, np.float64)
+    return answer
 
 
 def importance(
@@ -64,7 +65,8 @@ def importance(
 ) -> F64:
     """Column means of the weights: what share of all attention each key receives."""
     rows = attention_weights(query, key, mask=mask, gate=gate)
-    return rows.sum(axis=0) / max(1, rows.shape[0])
+    shares: F64 = rows.sum(axis=0) / max(1, rows.shape[0])
+    return shares
 
 
 def multi_head(
@@ -83,11 +85,11 @@ def multi_head(
     key has the output zero."""
     w = [np.asarray(matrix, np.float64) for matrix in matrices]
     b = [np.asarray(bias, np.float64) for bias in biases]
-    q, k, v = (np.asarray(x, np.float64) @ w[i].T + b[i] for i, x in enumerate((query, key, value)))
+    q, k, v = (np.atleast_2d(x).astype(np.float64) @ w[i].T + b[i] for i, x in enumerate((query, key, value)))
     size = q.shape[1] // heads
     columns = [slice(head * size, (head + 1) * size) for head in range(heads)]
     context = np.concatenate([scaled_dot(q[:, c], k[:, c], v[:, c], mask=mask, gate=gate) for c in columns], axis=1)
-    sees = attention_weights(q[:, columns[0]], k[:, columns[0]], mask=mask, gate=gate).any(axis=1)
+    sees = attention_weights(q[:, columns[0]], k[:, columns[0]], mask=mask, gate=gate).sum(axis=1) > 0
     answer: F64 = np.where(sees[:, None], context @ w[3].T + b[3], 0.0)
     return answer
 

@@ -74,13 +74,14 @@ def quantise(matrix: npt.ArrayLike, bits: int, block: int) -> F64:
 def fisher_softmax_layer(x: npt.ArrayLike, logits: npt.ArrayLike) -> F64:
     """`mean_n sum_y p_y (x_j (1{y=k} - p_k))^2`: the definition, label by label (Martens 2020, section 5)."""
     rows, p = np.asarray(x, np.float64), softmax(np.asarray(logits, np.float64))
-    total = np.zeros((rows.shape[1], p.shape[1]))
+    total: F64 = np.zeros((rows.shape[1], p.shape[1]))
     for row, chances in zip(rows, p, strict=True):
         for label, chance in enumerate(chances):
             score = -chances.copy()
             score[label] += 1.0
             total += chance * np.outer(row, score) ** 2
-    return total / max(1, rows.shape[0])
+    total /= max(1, rows.shape[0])
+    return total
 
 
 def fisher_softmax_adapter(

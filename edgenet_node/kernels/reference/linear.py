@@ -52,7 +52,7 @@ def summary(values: npt.ArrayLike) -> tuple[int, list[float], list[float], list[
 
 def moments(values: npt.ArrayLike) -> tuple[int, list[float], list[float]]:
     """Count, mean, sum of squared distances from the mean of each column, by Welford's recurrence (1962):
-    mean_n = mean_(n-1) + (x - mean_(n-1)) / n, s_n = s_(n-1) + (x - mean_(n-1)) (x - mean_n), in rational arithmetic."""
+    mean_n = mean_(n-1) + (x - mean_(n-1)) / n, s_n = s_(n-1) + (x - mean_(n-1)) (x - mean_n), with rationals."""
     means, squares = [], []
     for column in np.asarray(values, np.float64).T.tolist():
         mean, square = Fraction(0), Fraction(0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from decimal import Decimal, localcontext
+from decimal import MAX_EMAX, MIN_EMIN, Decimal, localcontext
 from fractions import Fraction
 
 import numpy as np
@@ -71,7 +71,7 @@ def calibrate_deviation(epsilon: float, delta: float, sensitivity: float = 1.0) 
 def renyi_divergence(noise_multiplier: float, sampling_rate: float, order: int) -> float:
     """`log sum_k C(a,k) (1-q)^(a-k) q^k e^((k^2-k)/2z^2) / (a-1)` in 60 decimal digits (Mironov et al. 2019)."""
     with localcontext() as context:
-        context.prec = 60
+        context.prec, context.Emax, context.Emin = 60, MAX_EMAX, MIN_EMIN
         q, z = Decimal(sampling_rate), Decimal(noise_multiplier)
         total = sum(
             Decimal(math.comb(order, k)) * (1 - q) ** (order - k) * q**k * (Decimal(k * k - k) / (2 * z * z)).exp()

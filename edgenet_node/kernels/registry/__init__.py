@@ -10,7 +10,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from . import aggregation, attention, compression, dag, encoder, graphs, learning, privacy, search, sequence, statistics
+from . import (
+    aggregation,
+    attention,
+    compression,
+    dag,
+    encoder,
+    graphs,
+    learning,
+    linear,
+    privacy,
+    search,
+    sequence,
+    statistics,
+)
 from .kernel import Kernel
 
 KERNELS: Mapping[str, Kernel] = MappingProxyType(
@@ -21,6 +34,7 @@ KERNELS: Mapping[str, Kernel] = MappingProxyType(
     | {**encoder.TABLE}
     | {**graphs.TABLE}
     | {**learning.TABLE}
+    | {**linear.TABLE}
     | {**privacy.TABLE}
     | {**search.TABLE}
     | {**sequence.TABLE}

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import edgenet_node.kernels.reference.attention as oracle
+
 from ..attention.block_sparse import block_sparse
 from ..attention.differential import differential
 from ..attention.flash import flash
@@ -13,7 +15,6 @@ from ..attention.local_global import local_global
 from ..attention.moe import moe, route
 from ..attention.multi_head import multi_head
 from ..attention.scaled_dot import importance, scaled_dot, weights
-import edgenet_node.kernels.reference.attention as oracle
 from .kernel import Kernel
 
 

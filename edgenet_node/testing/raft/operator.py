@@ -22,7 +22,6 @@ from ...messages.raft import (
 from ...raft.journal import Membership
 from ...raft.member import Member
 from ...wire.codec import decode
-from ...wire.raft import RosterEntry
 from ..events.host import Host
 from ..events.loop import Script
 from .watch import PART, member_of
@@ -44,6 +43,7 @@ class Operator:
         self.changing = False
         self.prepared: dict[str, int] = {}
         self._gone: set[int] = set()
+        self._roster: LearnRoster | None = None
         self._rng = committee.rng
 
     def want(self, voters: Sequence[Host]) -> None:
@@ -64,7 +64,7 @@ class Operator:
     @staticmethod
     def holds(host: Host, member: int) -> bool:
         saved = host.disk_of(PART).image(PART).get(("state", "member"))
-        return saved is not None and decode(saved[4:], Membership, bytes_max=256).member == member
+        return saved is not None and decode(saved[4:], Membership, bytes_max=64 * 1024).member == member
 
     # ---- work
 
@@ -74,6 +74,7 @@ class Operator:
             yield from self._found()
         while True:
             yield LOOK_S * self._rng.uniform(0.5, 1.5)
+            self._tell_roster()
             leader = committee.leader()
             member = member_of(leader) if leader is not None else None
             if leader is None or member is None:
@@ -115,7 +116,7 @@ class Operator:
         ]
         if not any(role == "voter" for role in wanted.values()):
             return
-        self._tell_outsiders(member, wanted)
+        self._roster = LearnRoster(member.epoch, member.roster.entries())
         if not changes:
             self.content = not self._missing(wanted)
             return
@@ -204,9 +205,9 @@ class Operator:
                 return self._committee.world.hosts[name].peer
         return leader.roster.peer(one)
 
-    def _tell_outsiders(self, member: Member, wanted: dict[int, str]) -> None:
-        roster = tuple(RosterEntry(one, member.roster.peer(one)) for one in wanted if member.roster.peer(one))
+    def _tell_roster(self) -> None:
+        """Those who have no log must be told whose word counts: the registry of the daemon does it by certificates."""
         for host in self._committee.hosts:
-            if host.running and member_of(host) is None and roster:
-                host.tell(LearnRoster(member.epoch, roster))
-
+            member = member_of(host)
+            if host.running and self._roster is not None and (member is None or not member.conf.voters):
+                host.tell(self._roster)

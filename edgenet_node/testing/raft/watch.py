@@ -230,7 +230,7 @@ class Watch:
                 return False
             rows = home.disk_of(PART).image(PART)
             saved = rows.get(("state", "member"))
-            if saved is None or decode(saved[4:], Membership, bytes_max=256).member != member:
+            if saved is None or decode(saved[4:], Membership, bytes_max=ROW_BYTES_MAX).member != member:
                 return False
         value = rows.get(("log", key(index)))
         if value is not None and decode(value[4:], Entry, bytes_max=ROW_BYTES_MAX).term == term:
@@ -307,7 +307,7 @@ class Watch:
         if part == PART:
             for save in saves:
                 if type(save) is Put and save.key == "member":
-                    member = decode(save.value[4:], Membership, bytes_max=256).member
+                    member = decode(save.value[4:], Membership, bytes_max=ROW_BYTES_MAX).member
                     self.homes[member] = host
                     if member in self.lost:
                         self._violate("a lost member stays lost", host, f"{member} is back with another disk")

@@ -1,4 +1,4 @@
-"""The numba versions against numpy's and the oracles: `attention.scaled_dot/1`, `attention.route/1`, `attention.moe/1`."""
+"""The numba versions of some kernels against numpy's and the oracles."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .test_moe import check_routing, experts_of
 
 pytest.importorskip("numba", reason="the extra [fast] is not installed")
 
-from edgenet_node.kernels.compiled import attention as compiled  # noqa: E402
+from edgenet_node.kernels.compiled import attention as compiled
 
 SHARED = Workspace()
 
@@ -66,7 +66,7 @@ def test_scores_of_any_size_neither_overflow_nor_vanish(scale: float) -> None:
 )
 def test_route(seed: int, rows: int, experts: int, kind: str, data: st.DataObject) -> None:
     rng = np.random.default_rng(seed)
-    logits = np.round(normal(rng, rows, experts) * 4) / 4
+    logits = (np.round(normal(rng, rows, experts) * 4) / 4).astype(np.float32)
     k = data.draw(st.integers(1, experts))
     gate = gate_of(rng, kind, rows, experts)
     if gate is not None:

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 import edgenet_node.kernels.reference.attention as oracle
 from edgenet_node.errors import UsageError
-from edgenet_node.kernels.attention.linear import directions, linear, positive_features
+from edgenet_node.kernels.attention.linear import BLOCK, directions, linear, positive_features
 from edgenet_node.kernels.attention.workspace import Workspace
 
-from .cases import STEP_BYTES, EPSILON, Inputs, allocated, normal, problems
+from .cases import EPSILON, STEP_BYTES, Inputs, allocated, normal, problems
 
 SHARED = Workspace()
 
@@ -32,6 +32,35 @@ def test_linear_is_the_reference(case: Inputs, features: int, seed: int) -> None
     )
     tolerance = min(2.0, (64 + 8 * exponents) * EPSILON)
     np.testing.assert_allclose(got, wanted, rtol=0, atol=tolerance * float(np.abs(case.value).max(initial=0)))
+
+
+@pytest.mark.parametrize("scale", [1.0, 6.0])
+@pytest.mark.parametrize(("queries", "keys"), [(2 * BLOCK + 7, BLOCK + 1), (1, 2 * BLOCK), (BLOCK, BLOCK)])
+def test_blocks_join(queries: int, keys: int, scale: float) -> None:
+    """Both ways: with a scale of 6 the exponents spread too far for the short one."""
+    rng = np.random.default_rng(queries)
+    q, k, v = (
+        normal(rng, queries, 16) * np.float32(scale),
+        normal(rng, keys, 16) * np.float32(scale),
+        normal(rng, keys, 3),
+    )
+    omega, gate = directions(16, 20, rng), normal(rng, keys)
+    wanted = oracle.linear(q, k, v, omega, gate=gate)
+    np.testing.assert_allclose(linear(q, k, v, omega, gate=gate), wanted, atol=2e-5 * scale**2)
+
+
+@pytest.mark.parametrize("shift", [0.0, 3.0, 10.0, 30.0, 100.0])
+def test_the_short_and_the_long_way_meet(shift: float) -> None:
+    """Keys moved together along a direction that queries do not have: their norms drop out of the weights, and take
+    the sums from moderate to far outside of float32's range."""
+    rng = np.random.default_rng(17)
+    q, k, v = normal(rng, 30, 8), normal(rng, 40, 8), normal(rng, 40, 3)
+    q[:, 7] = k[:, 7] = 0
+    omega = directions(8, 32, rng)
+    omega[:, 7] = 0
+    plain = linear(q, k, v, omega)
+    k[:, 7] = shift
+    np.testing.assert_allclose(linear(q, k, v, omega), plain, atol=1e-5 * (1 + shift**2 / 10))
 
 
 def test_features_are_positive_and_their_products_unbiased() -> None:

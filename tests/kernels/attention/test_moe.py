@@ -76,7 +76,7 @@ def test_route_is_the_reference_and_shares_sum_to_one(
     seed: int, rows: int, experts: int, scale: float, kind: str, data: st.DataObject
 ) -> None:
     rng = np.random.default_rng(seed)
-    logits = np.round(normal(rng, rows, experts) * 4) / 4 * np.float32(scale)  # ties are common
+    logits = (np.round(normal(rng, rows, experts) * 4) / 4 * scale).astype(np.float32)  # ties are common
     k = data.draw(st.integers(1, experts))
     gate = gate_of(rng, kind, rows, experts)
     if gate is not None:

@@ -11,9 +11,9 @@ import edgenet_node.kernels.reference.attention as oracle
 from edgenet_node.errors import UsageError
 from edgenet_node.kernels.attention.multi_head import Projections, fold, multi_head
 from edgenet_node.kernels.attention.scaled_dot import scaled_dot
-from edgenet_node.kernels.attention.workspace import Workspace
+from edgenet_node.kernels.attention.workspace import Array, Workspace
 
-from .cases import STEP_BYTES, Array, allocated, gate_of, normal, strided
+from .cases import STEP_BYTES, allocated, gate_of, normal, strided
 
 SHARED = Workspace()
 Four = tuple[Array, Array, Array, Array]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -132,11 +135,6 @@ def test_a_warm_workspace_allocates_nothing() -> None:
     out, workspace, gate = np.empty((512, 64), np.float32), Workspace(), normal(rng, 512)
     pinned, ready = np.array([3, 300]), plan(strided(16, 4), 32, 512, 512, causal=True)
     for used in (None, gate):
-        assert (
-            allocated(lambda used=used: local_global(q, k, v, 40, pinned, gate=used, out=out, workspace=workspace))
-            < STEP_BYTES
-        )
-        assert (
-            allocated(lambda used=used: block_sparse(q, k, v, ready, gate=used, out=out, workspace=workspace))
-            < STEP_BYTES
-        )
+        options: dict[str, Any] = {"gate": used, "out": out, "workspace": workspace}
+        assert allocated(functools.partial(local_global, q, k, v, 40, pinned, **options)) < STEP_BYTES
+        assert allocated(functools.partial(block_sparse, q, k, v, ready, **options)) < STEP_BYTES

@@ -1,0 +1,408 @@
+#!/usr/bin/env python3
+"""The committee's log: three processes on loopback, durable (fsync) and encrypted, against PySyncObj and etcd.
+
+    python scripts/bench_raft.py [--quick] [--json] [--peer-python PATH]
+
+Figures of ours: commands a second, p50 and p99 of one client and of 16 and 256 in flight at the leader; the time from
+kill -9 of the leader to the next commit (median of ten, LAN profile); how long a follower takes that was down for
+100,000 entries. PySyncObj (in memory, neither synced nor encrypted; batching off) runs where --peer-python has it,
+Debian's etcd-server (through its HTTP gateway) where it is installed; each beside ours in the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import random
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import structlog
+import trio
+
+from edgenet_node.adapters.libp2p_network import Libp2pNetwork, NetworkSettings, host
+from edgenet_node.adapters.sqlite_store import SqliteStore, StoreLimits
+from edgenet_node.app.limits import LAN_TICK_S
+from edgenet_node.effects import Ask, Done, Effect, Envelope, Limits, Now, Part, Row, Tell
+from edgenet_node.errors import EdgenetError
+from edgenet_node.messages import raft as messages
+from edgenet_node.raft import core as raft_core
+from edgenet_node.raft.settings import RaftSettings
+from edgenet_node.runtime import Runtime, SystemClock
+from edgenet_node.testing.artifacts import MemoryArtifacts
+from edgenet_node.testing.inline_executor import InlineExecutor
+from edgenet_node.wire.raft import SNAPSHOT_BYTES_MAX, RosterEntry
+from edgenet_node.wire.registry import WireTable
+
+MEMBERS = 3
+COMMAND = b"x" * 64
+CLIENTS = (1, 16, 256)
+CONSUMER = "bench"
+SWARM = "be" * 21
+LOOPBACK = "/ip4/127.0.0.1/tcp/0"
+ABSENT_ENTRIES = 100_000
+
+
+class Consumer:
+    """Counts what was committed."""
+
+    def __init__(self) -> None:
+        self.cursor = self.count = 0
+        self._advanced = 0
+        self._reading = False
+
+    def restore(self, rows: Sequence[Row], now: Now) -> list[Effect]:
+        return []
+
+    def wake_at(self) -> float:
+        return float("inf")
+
+    def step(self, e: Envelope[Any], now: Now) -> list[Effect]:
+        body = e.body
+        if isinstance(body, messages.LogAdvanced):
+            self._advanced = max(self._advanced, body.commit)
+        elif isinstance(body, messages.TakeState):
+            if self.cursor < body.upto:
+                return []
+            return [Tell(messages.GiveState(CONSUMER, self.cursor, self.count.to_bytes(8, "big")))]
+        elif isinstance(body, Done):
+            self._reading = False
+            page = body.value
+            if page is not None:
+                if page.snapshot is not None:
+                    self.count = int.from_bytes(page.snapshot, "big")
+                self.count += sum(1 for entry in page.entries if entry.command)
+                self.cursor = max(self.cursor, page.upto)
+        if self._reading or self._advanced <= self.cursor:
+            return []
+        self._reading = True
+        return [Ask("log", messages.ReadLog(CONSUMER, self.cursor), 30.0)]
+
+
+class Member:
+    """One process: a node that has a log and nothing else. Takes commands as JSON lines, answers each with one."""
+
+    def __init__(self, number: int, folder: Path, entries_kept: int) -> None:
+        self.number = number
+        self.folder = folder
+        self.consumer = Consumer()
+        self.settings = RaftSettings(
+            tick_s=LAN_TICK_S, consumers=(CONSUMER,), snapshot_entries=2 * entries_kept, keep_entries=entries_kept
+        )
+        self.epoch_client = os.urandom(16)
+        self.sequence = 0
+
+    async def run(self) -> None:
+        folder = self.folder
+        folder.mkdir(parents=True, exist_ok=True)
+        store = await SqliteStore.open(
+            folder / "raft.sqlite", limits=StoreLimits(value_bytes_max=SNAPSHOT_BYTES_MAX + 65536)
+        )
+        clock, rng = SystemClock(), random.Random(self.number)
+        settings = NetworkSettings(listen=(LOOPBACK,))
+        ear = _Ear()
+        seed = bytes([self.number]) * 32
+        self.network = Libp2pNetwork(seed, settings, ear, MemoryArtifacts(), clock, rng)
+        own = host.peer_id(seed)
+        parts = [
+            Part(
+                "raft",
+                lambda: raft_core.RaftCore(own, self.settings, rng, os.urandom),
+                accepts=raft_core.ACCEPTS,
+                remote=raft_core.REMOTE,
+                hears=raft_core.HEARS,
+                limits=Limits(mailbox_max=4096, batch_max=512),
+                fail_stop=True,
+            ),
+            Part("bench", lambda: self.consumer, hears=(messages.LogAdvanced, messages.TakeState)),
+        ]
+        self.runtime = Runtime(
+            parts,
+            store=store,
+            network=self.network,
+            executor=InlineExecutor({}),
+            clock=clock,
+            rng=rng,
+            wire=WireTable(),
+        )
+        ear.wiring = self.runtime.listener
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self.runtime.run)
+            self.runtime.set_swarm(SWARM)
+            await nursery.start(self.network.run)
+            print(json.dumps({"peer": own, "addresses": list(self.network.addresses())}), flush=True)
+            while line := await trio.to_thread.run_sync(sys.stdin.readline):
+                print(json.dumps(await self.obey(json.loads(line))), flush=True)
+            nursery.cancel_scope.cancel()
+
+    async def obey(self, order: dict[str, Any]) -> Any:
+        ask = self.runtime.bus.ask
+        match order["do"]:
+            case "meet":
+                for peer, addresses in order["others"].items():
+                    self.network.learn(peer, addresses, keep=True)
+                    self.network.admit(peer)
+                return True
+            case "found":
+                return await ask(messages.FoundCommittee(), timeout_s=10)
+            case "prepare":
+                roster = tuple(RosterEntry(one["member"], one["peer"]) for one in order["roster"])
+                return await ask(messages.PrepareMember(0, roster), timeout_s=10)
+            case "change":
+                changes = tuple(messages.MemberChange(**one) for one in order["changes"])
+                return await ask(messages.ChangeMembers(changes), timeout_s=10)
+            case "leave":
+                return await ask(messages.LeaveJoint(), timeout_s=10)
+            case "status":
+                view = await ask(messages.GetCommittee(), timeout_s=10)
+                return {
+                    "role": view.role,
+                    "leader": view.leader,
+                    "term": view.term,
+                    "commit": view.commit,
+                    "applied": view.applied,
+                    "counted": self.consumer.count,
+                    "match": {one.peer: one.match for one in view.members},
+                    "fsync_ms": 1e3 * view.figures.fsync_s,
+                    "batch": view.figures.batch,
+                    "rss": _rss(),
+                }
+            case "load":
+                return await self.load(order["clients"], order["seconds"])
+            case "fill":
+                return await self.fill(order["entries"])
+        raise ValueError(order["do"])
+
+    async def load(self, clients: int, seconds: float) -> dict[str, float]:
+        times: list[float] = []
+        end = time.perf_counter() + seconds
+
+        async def client() -> None:
+            while time.perf_counter() < end:
+                began = time.perf_counter()
+                await self.propose()
+                times.append(time.perf_counter() - began)
+
+        cpu = time.process_time()
+        began = time.perf_counter()
+        async with trio.open_nursery() as nursery:
+            for _ in range(clients):
+                nursery.start_soon(client)
+        took = time.perf_counter() - began
+        times.sort()
+        return {
+            "per_s": round(len(times) / took, 1),
+            "p50_ms": round(1e3 * times[len(times) // 2], 3),
+            "p99_ms": round(1e3 * times[len(times) * 99 // 100], 3),
+            "leader_cpu_us": round(1e6 * (time.process_time() - cpu) / len(times), 1),
+        }
+
+    async def propose(self) -> None:
+        self.sequence += 1
+        mine = self.sequence
+        query = messages.Propose(CONSUMER, self.epoch_client, mine, max(1, mine - 1000), COMMAND)
+        while True:
+            try:
+                await self.runtime.bus.ask(query, timeout_s=15)
+                return
+            except EdgenetError:
+                await trio.sleep(0.01)
+
+    async def fill(self, entries: int) -> bool:
+        async def some(count: int) -> None:
+            for _ in range(count):
+                await self.propose()
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(512):
+                nursery.start_soon(some, entries // 512 + 1)
+        return True
+
+
+def _rss() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+class _Ear:
+    """The transport is made before the runtime that listens to it."""
+
+    wiring: Any = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.wiring, name)
+
+
+class Process:
+    """A member, seen from outside."""
+
+    def __init__(self, number: int, folder: Path, kept: int) -> None:
+        self.number, self.folder, self.kept = number, folder, kept
+        self.start()
+
+    def start(self) -> None:
+        command = [sys.executable, __file__, "--member", str(self.number), "--folder", str(self.folder)]
+        self.process = subprocess.Popen(
+            [*command, "--kept", str(self.kept)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        if self.process.stdin is None or self.process.stdout is None:
+            raise RuntimeError("no pipes to a member")
+        self.input, self.output = self.process.stdin, self.process.stdout
+        where = self.read()
+        self.peer, self.addresses = where["peer"], where["addresses"]
+
+    def read(self) -> Any:
+        line = self.output.readline()
+        if not line:
+            raise RuntimeError(f"member {self.number} ended")
+        return json.loads(line)
+
+    def say(self, **order: Any) -> None:
+        self.input.write(json.dumps(order) + "\n")
+        self.input.flush()
+
+    def do(self, **order: Any) -> Any:
+        self.say(**order)
+        return self.read()
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.input.close()
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.kill()
+
+
+class Committee:
+    def __init__(self, folder: Path, kept: int = 50_000) -> None:
+        self.members = [Process(number, folder / str(number), kept) for number in range(1, MEMBERS + 1)]
+        self.introduce()
+        first, *others = self.members
+        roster = [{"member": first.do(do="found"), "peer": first.peer}]
+        self.await_leader()
+        for other in others:
+            member = other.do(do="prepare", roster=roster)
+            changes = [{"member": member, "peer": other.peer, "role": "learner"}]
+            first.do(do="change", changes=changes)
+            self.await_match(first, other)
+            changes[0]["role"] = "voter"
+            first.do(do="change", changes=changes)
+            first.do(do="leave")
+            roster.append({"member": member, "peer": other.peer})
+
+    def introduce(self) -> None:
+        for one in self.members:
+            others = {other.peer: other.addresses for other in self.members if other is not one}
+            one.do(do="meet", others=others)
+
+    def await_leader(self, among: Sequence[Process] | None = None) -> Process:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            for one in among or self.members:
+                if one.do(do="status")["role"] == "leader":
+                    return one
+            time.sleep(0.002)
+        raise RuntimeError("no leader")
+
+    @staticmethod
+    def await_match(leader: Process, other: Process) -> None:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            seen = leader.do(do="status")
+            if seen["match"].get(other.peer, 0) >= seen["commit"] > 0:
+                return
+            time.sleep(0.02)
+        raise RuntimeError("no progress")
+
+    def close(self) -> None:
+        for one in self.members:
+            one.close()
+
+
+def ours(quick: bool) -> dict[str, Any]:
+    seconds = 2.0 if quick else 6.0
+    figures: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        committee = Committee(Path(folder))
+        try:
+            leader = committee.await_leader()
+            leader.do(do="load", clients=16, seconds=1.0)
+            for clients in CLIENTS:
+                figures[f"clients_{clients}"] = leader.do(do="load", clients=clients, seconds=seconds)
+            seen = leader.do(do="status")
+            figures["fsync_ms"], figures["batch"] = round(seen["fsync_ms"], 3), seen["batch"]
+            figures["failover_s"] = failover(committee, 3 if quick else 10)
+            figures["catch_up"] = catch_up(committee, 5_000 if quick else ABSENT_ENTRIES)
+        finally:
+            committee.close()
+    return figures
+
+
+def failover(committee: Committee, rounds: int) -> float:
+    """From the kill to the first command that a new leader committed."""
+    times = []
+    for _ in range(rounds):
+        leader = committee.await_leader()
+        others = [one for one in committee.members if one is not leader]
+        leader.kill()
+        began = time.perf_counter()
+        following = committee.await_leader(others)
+        following.do(do="fill", entries=1)
+        times.append(time.perf_counter() - began)
+        leader.start()
+        committee.introduce()
+        committee.await_match(committee.await_leader(), leader)
+    return round(statistics.median(times), 3)
+
+
+def catch_up(committee: Committee, entries: int) -> dict[str, float]:
+    """A follower that was down while so many were committed."""
+    leader = committee.await_leader()
+    absent = next(one for one in committee.members if one is not leader)
+    absent.kill()
+    leader.do(do="fill", entries=entries)
+    rss = leader.do(do="status")["rss"]
+    absent.start()
+    began = time.perf_counter()
+    committee.introduce()
+    committee.await_match(leader, absent)
+    seconds = time.perf_counter() - began
+    return {"entries": entries, "seconds": round(seconds, 2), "leader_rss_mib": round(rss / 2**20, 1)}
+
+
+def main(argv: Sequence[str]) -> dict[str, Any]:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--peer-python", default=os.environ.get("EDGENET_BENCH_PYTHON", ""))
+    parser.add_argument("--member", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, default=Path(), help=argparse.SUPPRESS)
+    parser.add_argument("--kept", type=int, default=50_000, help=argparse.SUPPRESS)
+    options = parser.parse_args(argv)
+    if options.member:
+        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+        trio.run(Member(options.member, options.folder, options.kept).run)
+        return {}
+    figures = {"ours": ours(options.quick)}
+    print(json.dumps(figures, indent=None if options.json else 2))
+    return figures
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
