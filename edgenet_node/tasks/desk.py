@@ -18,6 +18,7 @@ from .settings import Entropy, JobsSettings, Rng
 from .work import Attempt, Job, Purpose
 
 NUMBER_MAX = 2**31 - 1
+SEEDS = 2**63
 """Chunk numbers on the wire."""
 
 AVAILABLE_S = 10.0
@@ -112,8 +113,11 @@ class Desk:
 
     # -- attempts
 
-    def launch(self, job: Job, peer: str, purpose: Purpose, items: Any, chunk: int, check: int = 0) -> Attempt:
-        """Send `items` to `peer`, which has a lease unless it is this node."""
+    def launch(
+        self, job: Job, peer: str, purpose: Purpose, items: Any, chunk: int, check: int = 0, claim: bytes = b""
+    ) -> Attempt:
+        """Send `items` to `peer`, which has a lease unless it is this node. `claim`: what another executor answered for
+        them, for a check by this node."""
         handler, request, now = job.handler, job.request, self.now.mono
         picked = [job.items[index] for index in items]
         units = sum(map(handler.units, picked))
@@ -129,8 +133,10 @@ class Desk:
             self.emit(job, "running", {"peer": peer, "chunk": attempt.number, "items": len(items)})
         data, timeout_s, tag = handler.pack(picked), self._timeout_s(job, attempt), RunTag(attempt.number)
         if held is None:
-            args = handler.args(request.spec, data)
-            self.out.append(Compute(tag, handler.place, handler.function, args, timeout_s, handler.model))
+            function, args = handler.function, handler.args(request.spec, data)
+            if claim and handler.confirm:
+                function, args = handler.confirm, (*args, claim, self.rng.randrange(SEEDS))
+            self.out.append(Compute(tag, handler.place, function, args, timeout_s, handler.model))
         else:
             self._send(job, attempt, held, data, timeout_s)
         return attempt

@@ -142,7 +142,8 @@ class Placer:
                 peer = self._checker(job, check)
                 if peer:
                     start = check.segment.start
-                    attempt = self._desk.launch(job, peer, "check", check.items, start, check.number)
+                    claim = check.opinions[check.segment.peer] if peer == self._desk.node else b""
+                    attempt = self._desk.launch(job, peer, "check", check.items, start, check.number, claim)
                     check.attempt = attempt.number
                     if peer != self._desk.node:
                         self._used(job, peer)

@@ -76,6 +76,8 @@ def objection(handler: Any) -> str:
         return "its verification or place is none of those that exist"
     if not isinstance(handler.functions, Mapping) or handler.function not in handler.functions:
         return "its function is not among its functions"
+    if handler.confirm and handler.confirm not in handler.functions:
+        return "its confirm is not among its functions"
     if not all(_TARGET.fullmatch(str(target)) for target in handler.functions.values()):
         return 'its functions must read "package.module:attr"'
     if not 1 <= handler.chunk_items_max <= ITEMS_MAX:

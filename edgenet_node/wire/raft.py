@@ -207,8 +207,8 @@ def _check_snapshot(snapshot: Snapshot, term: int) -> None:
         raise ValueError("the data of a snapshot does not travel with the message")
     if not snapshot.index or not 1 <= snapshot.term <= term:
         raise ValueError(f"a snapshot of entry {snapshot.index} of term {snapshot.term} in term {term}")
-    if bool(snapshot.size) != bool(snapshot.digest):
-        raise ValueError("a snapshot has a size and a digest, or neither")
+    if not snapshot.size or not snapshot.digest:
+        raise ValueError("a snapshot of nothing: its size and its digest are what is fetched")
     check_conf_state(snapshot.conf_state)
 
 

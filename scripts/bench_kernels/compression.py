@@ -119,7 +119,9 @@ def _decode(positions: compression.Positions) -> Callable[[], Run]:
 def _codes_distance(name: str) -> Callable[[], Run]:
     def build() -> Run:
         matrix = np.random.default_rng(1).standard_normal((10_000, 256), np.float32)
-        codes, *factors = getattr(compression, "quantise_int8" if name == "dot_int8" else "quantise_affine")(matrix, 256)
+        codes, *factors = getattr(compression, "quantise_int8" if name == "dot_int8" else "quantise_affine")(
+            matrix, 256
+        )
         query, out = matrix[0].copy(), np.empty(10_000, np.float32)
         return lambda: getattr(compression, name)(codes.reshape(10_000, 256), *factors, query, out=out)
 

@@ -28,6 +28,7 @@ STATUS: dict[str, Any] = {
     "peers": 2,
     "swarm": "ab" * 21,
     "swarm_origin": "founded",
+    "committee": {"trust": "trusted", "members": 3, "role": "leader", "leader": OWN, "alarms": ["look here"]},
     "version": "0.1.0",
     "uptime_s": 7200.5,
     "tasks": {"done": 3, "served_items": 40, "served_chunks": 4, "serving": 1, "waiting": 0, "running_chunks": 0},
@@ -66,6 +67,8 @@ def test_status_for_people(daemon: Daemon, shell: Shell) -> None:
     daemon.routes["GET /api/status"] = (200, STATUS)
     shown = shell("status").out
     assert shown.startswith("READY  2 peers  up 2.0 h  version 0.1.0\n")
+    assert "committee 3 (trusted), this node is leader\n" in shown
+    assert "ALARM     look here\n" in shown
     assert "own tasks 3 done\n" in shown
     assert "for peers 40 items in 4 chunks, 1 running\n" in shown
     daemon.routes["GET /api/status"] = (200, {**STATUS, "state": "joining", "swarm": "", "swarm_origin": ""})

@@ -14,7 +14,10 @@ from msgspec import Struct, structs
 from edgenet_node.gateway.node_view import ModelView, NodeFacts, NodeView
 from edgenet_node.gateway.server import Gateway
 from edgenet_node.gateway.settings import GatewaySettings
+from edgenet_node.messages.committee import HeadView, ParameterView, RegistryView
+from edgenet_node.messages.raft import CommitteeView, MemberView, RaftFigures
 from edgenet_node.messages.tasks import TaskOutcome, TaskView, Verified
+from edgenet_node.wire.committee import MemberRow
 
 TOKEN = "0123456789abcdef-secret"
 
@@ -30,6 +33,43 @@ FACTS = NodeFacts(
     workers={"workers": 2, "busy": 1, "queued": 0, "restarts": 0},
     limits={"workers": 2},
     counters={},
+)
+
+_MEMBERS = tuple(f"12D3KooW{name}" for name in ("own", "other", "third"))
+
+RAFT = CommitteeView(
+    epoch=0,
+    member=1,
+    role="leader",
+    term=7,
+    leader=_MEMBERS[0],
+    members=tuple(
+        MemberView(place + 1, peer, "follower" if place else "leader", 42 - place, -1.0 if place == 2 else 0.25)
+        for place, peer in enumerate(_MEMBERS)
+    ),
+    commit=42,
+    applied=42,
+    first=2,
+    last=43,
+    joint=False,
+    figures=RaftFigures(proposals=5, commit_s=0.004, fsync_s=0.002, batch=3.0),
+)
+
+REGISTRY = RegistryView(
+    swarm="ab" * 21,
+    trust="trusted",
+    committee=_MEMBERS,
+    epoch=0,
+    number=1,
+    index=41,
+    history="cd" * 32,
+    head=HeadView(0, 1, 40, "aa" * 32, "bb" * 32, 2, 3),
+    members=((_MEMBERS[1], MemberRow(b"k" * 32, "banned", "wrong results")),),
+    parameters=(ParameterView("admission", "open", "open", "who may connect"),),
+    reshaping="",
+    offered_epoch="",
+    alarms=(),
+    raft=RAFT,
 )
 
 Present = Callable[[str, bytes], dict[str, Any]]

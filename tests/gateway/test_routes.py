@@ -21,11 +21,11 @@ from edgenet_node.errors import (
     UsageError,
     WorkerDied,
 )
-from edgenet_node.messages import memory, network, tasks
+from edgenet_node.messages import committee, memory, network, tasks
 from edgenet_node.wire.index import Hit
 from edgenet_node.wire.peers import Capability
 
-from .fixtures import FACTS, door, outcome
+from .fixtures import FACTS, REGISTRY, door, outcome
 
 SWARM = network.SwarmInfo("ab" * 21, "founded", "")
 VIEW = memory.IndexView("notes", "12D3KooWown", "m", 384, 2, 0, (), (), 0)
@@ -44,6 +44,7 @@ async def test_status_has_the_fields_of_the_contract() -> None:
         network.GetAddresses: ("/ip4/127.0.0.1/tcp/4001/p2p/12D3KooWown",),
         tasks.GetTaskStats: STATS,
         tasks.GetServingStats: STATS,
+        committee.GetRegistry: REGISTRY,
     }
     async with door(answers) as made:
         seen = (await made.call("GET", "/api/status")).json
@@ -61,6 +62,7 @@ async def test_status_has_the_fields_of_the_contract() -> None:
             "rss_bytes": 1 << 27,
         }.items() <= seen.items()
         assert seen["tasks"]["done"] == 3
+        assert (seen["committee"]["trust"], seen["committee"]["members"]) == ("trusted", 3)
         peers = (await made.call("GET", "/api/peers")).json
         assert [(one["peer_id"], one["connected"]) for one in peers] == [("12D3KooWa", True), ("12D3KooWb", False)]
         assert peers[0]["capabilities"] == [{"kind": "echo", "model": "", "price": 1}]
@@ -73,6 +75,7 @@ async def test_a_node_without_a_swarm_is_joining_and_not_ready() -> None:
         network.GetAddresses: (),
         tasks.GetTaskStats: STATS,
         tasks.GetServingStats: STATS,
+        committee.GetRegistry: REGISTRY,
     }
     async with door(answers) as made:
         assert (await made.call("GET", "/api/status")).json["state"] == "joining"

@@ -14,6 +14,7 @@ from edgenet_node.errors import Conflict, Malformed, Refused, WrongSwarm
 from edgenet_node.identity.keys import Identity
 from edgenet_node.identity.membership import MembershipCore
 from edgenet_node.identity.settings import MembershipSettings
+from edgenet_node.messages.committee import Admission, AdmissionChanged
 from edgenet_node.messages.network import (
     Admit,
     Blame,
@@ -212,7 +213,7 @@ def test_no_operation_is_repeated_while_it_is_in_flight() -> None:
         now = Now(now.mono + 1.0, now.wall + 1.0)
         effects = core.step(Envelope(body, 0, ""), now)
         flying += [effect.tag for effect in effects if isinstance(effect, Ask | Call)]
-    assert sorted(flying) == [("addresses",), ("connections",), ("hello", other.peer)]
+    assert sorted(flying) == [("addresses",), ("admission",), ("connections",), ("hello", other.peer)]
 
 
 def test_a_hello_that_belongs_to_a_lost_connection_does_not_end_the_matter() -> None:
@@ -332,3 +333,39 @@ def test_a_rebuilt_membership_finds_its_peers_again() -> None:
     assert PeerUp(member.peer) in again.said
     assert again.state(member.peer).state == "member"
     assert [call.peer for call in again.calls] == [stranger.peer]
+
+
+def word(listed: bool = False, admitted: tuple[str, ...] = (), committee: tuple[str, ...] = (), **banned: str) -> Any:
+    return AdmissionChanged(Admission(listed, frozenset(admitted), banned, frozenset(committee)))
+
+
+def test_who_is_banned_is_dropped_and_not_let_in_again() -> None:
+    a, b = Node(1, founds=True), Node(2)
+    dial(b, a)
+    assert a.state(b.peer).state == "member"
+    a.give(word(**{b.peer: "wrong results"}))
+    assert a.state(b.peer).state == "refused"
+    assert any(isinstance(one, RefusePeer) and "wrong results" in one.reason for one in a.said)
+    a.give(PeerDisconnected(b.peer))
+    a.said.clear()
+    refused = a.give(Hello(a.swarm().swarm, "1"), b.peer, 7)
+    assert isinstance(refused.error, Refused)
+    assert not any(isinstance(one, Admit) for one in a.said)
+    a.give(word())
+    dial(b, a)
+    assert a.state(b.peer).state == "member"
+
+
+def test_a_listed_swarm_lets_in_whom_its_committee_names() -> None:
+    a, listed, member, stranger = Node(1, founds=True), Node(2), Node(3), Node(4)
+    a.give(word(listed=True, admitted=(listed.peer,), committee=(member.peer,)))
+    for other in (listed, member, stranger):
+        dial(other, a)
+    assert [a.state(other.peer).state for other in (listed, member, stranger)] == ["member", "member", "refused"]
+
+
+def test_the_committee_is_let_in_whatever_it_says() -> None:
+    a, member = Node(1, founds=True), Node(2)
+    dial(member, a)
+    a.give(word(committee=(member.peer,), **{member.peer: "by mistake"}))
+    assert a.state(member.peer).state == "member"

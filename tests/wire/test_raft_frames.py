@@ -68,9 +68,8 @@ def messages(draw: st.DrawFn) -> Message:
             fields |= {"index": index, "log_term": before}
             fields["entries"] = tuple(Entry(one, index + at) for at, one in enumerate(rising, 1))
         case K.SNAP:
-            size = draw(st.integers(0, 2**26))
-            digest = "0f" * 32 if size else ""
-            fields["snapshot"] = Snapshot(draw(terms), min(draw(terms), term), draw(conf_states()), size, digest)
+            size = draw(st.integers(1, 2**26))
+            fields["snapshot"] = Snapshot(draw(terms), min(draw(terms), term), draw(conf_states()), size, "0f" * 32)
         case K.APP_RESP | K.VOTE_RESP | K.PRE_VOTE_RESP:
             fields |= {"reject": draw(st.booleans()), "reject_hint": draw(indexes), "index": draw(indexes)}
             if kind is K.PRE_VOTE_RESP and fields["reject"]:
@@ -153,6 +152,7 @@ WRONG: Final[list[tuple[Message, dict[str, Any]]]] = [
             {"term": 6},
             {"size": 0},
             {"digest": ""},
+            {"size": 0, "digest": ""},
             {"conf_state": ConfState()},
         )
     ),

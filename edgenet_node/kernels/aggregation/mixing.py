@@ -30,7 +30,11 @@ def cap_norms(updates: Array, limit: float, *, out: Array | None = None, workspa
             square += float(np.vecdot(part, part))
         length = float(np.sqrt(square))
         if length > limit:
-            np.multiply(row, np.float32(limit / length), out=capped)
+            for first in range(0, width, TILE):  # in float64: the factor for huge rows is no normal float32
+                part = space.wide[: min(TILE, width - first)]
+                np.copyto(part, row[first : first + TILE])
+                np.multiply(part, limit / length, out=part)
+                np.copyto(capped[first : first + TILE], part, casting="same_kind")
         elif capped is not row:
             np.copyto(capped, row)
     return result

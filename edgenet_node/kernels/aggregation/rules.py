@@ -38,7 +38,8 @@ DEFAULT_GOSSIP_RULE: RuleName = (
 
 
 class Round(Struct, frozen=True):
-    """What a rule may use: capped rows (n, d), f, the last aggregate (d,), the clipping radius, and where to put the result."""
+    """What a rule may use: capped rows (n, d), f, the last aggregate (d,), the clipping radius, and where to put the
+    result."""
 
     updates: Array
     adversaries: int
@@ -65,8 +66,8 @@ def aggregate(
 
     `order` (n,), a random permutation, puts rows into buckets of `bucket` (1: none). The rule stands `adversaries` of
     what it gets; one liar spoils one bucket.
-    `centre` (d,) and `length_max` as radius are for centred clipping: the last aggregate, zeros if None. `KeyError` for
-    an unknown rule, `ValueError` where the rule cannot stand that many.
+    `centre` (d,), the last aggregate (None: zeros), and `radius` (None: `length_max`) are for centred clipping.
+    `KeyError` for an unknown rule, `ValueError` where the rule cannot stand that many.
     """
     rows = mixing.cap_norms(updates, length_max, workspace=workspace)
     if order is not None and bucket > 1:

@@ -40,16 +40,27 @@ def distance(
 def _distances(x: Array, y: Array, curvature: float, out: Array, workspace: Workspace) -> None:
     """`distance(y, x)` into `out` (rows of y, rows of x).
 
-    One product of width d + 2: with a = 1 / (1 - c |x|^2), `[-4 c a y, 2 c a |y|^2, 2 c a] . [a x, a, a |x|^2]` is the
-    argument of arccosh less 1.
+    One product of width d + 2 in float64, `[-2 y, |y|^2, 1] . [x, 1, |x|^2]`, is |x - y|^2, where digits cancel; what
+    follows only multiplies, so float32 serves.
     """
-    left = _lifted("left", y, curvature, -4.0 * curvature, workspace)
-    right = _lifted("right", x, curvature, 1.0, workspace, square=-1)
-    np.multiply(left[:, -2:], 2.0 * curvature, out=left[:, -2:])
-    excess = np.matmul(left, right.T, out=_doubles("excess", out.shape, workspace))
-    np.maximum(excess, 0.0, out=excess)
+    width = x.shape[1]
+    left, right = (
+        _doubles("left", (y.shape[0], width + 2), workspace),
+        _doubles("right", (x.shape[0], width + 2), workspace),
+    )
+    near, far = workspace.floats("near", (y.shape[0], 1)), workspace.floats("far", (x.shape[0], 1))
+    _lift(y, curvature, left[:, :width], left[:, width], near[:, 0], workspace)
+    _lift(x, curvature, right[:, :width], right[:, width + 1], far[:, 0], workspace)
+    np.multiply(left[:, :width], -2.0, out=left[:, :width])
+    left[:, width + 1] = 1.0
+    right[:, width] = 1.0
+    squares = np.matmul(left, right.T, out=_doubles("squares", out.shape, workspace))
+    np.maximum(squares, 0.0, out=squares)
     root = workspace.floats("root", out.shape)
-    np.copyto(out, excess, casting="same_kind")
+    np.copyto(out, squares, casting="same_kind")
+    np.multiply(near, np.float32(2.0 * curvature), out=near)
+    np.multiply(out, near, out=out)
+    np.multiply(out, far[:, 0], out=out)
     np.add(out, np.float32(2.0), out=root)
     np.multiply(root, out, out=root)
     np.sqrt(root, out=root)
@@ -59,22 +70,16 @@ def _distances(x: Array, y: Array, curvature: float, out: Array, workspace: Work
         np.multiply(out, np.float32(1.0 / math.sqrt(curvature)), out=out)
 
 
-def _lifted(name: str, x: Array, curvature: float, factor: float, workspace: Workspace, square: int = -2) -> F64:
-    """(n, d + 2) float64: `[factor x, |x|^2, 1] / (1 - c |x|^2)`; `square` -1 swaps the last two columns."""
-    count, width = x.shape
-    lifted = _doubles(name, (count, width + 2), workspace)
-    points, squares, rest = lifted[:, :width], lifted[:, square], lifted[:, -3 - square]
+def _lift(x: Array, curvature: float, points: F64, squares: F64, factors: Array, workspace: Workspace) -> None:
+    """`points` (n, d) = x and `squares` (n,) = |x|^2 in float64; `factors` (n,) = 1 / (1 - c |x|^2) in float32."""
     np.copyto(points, x)
     np.vecdot(points, points, out=squares)
+    rest = _doubles("rest", (1, x.shape[0]), workspace)[0]
     np.multiply(squares, -curvature, out=rest)
     np.add(rest, 1.0, out=rest)
     np.maximum(rest, RIM, out=rest)
     np.reciprocal(rest, out=rest)
-    np.multiply(squares, rest, out=squares)
-    scale = _doubles("scale", (count, 1), workspace)
-    np.multiply(rest[:, None], factor, out=scale)
-    np.multiply(points, scale, out=points)
-    return lifted
+    np.copyto(factors, rest, casting="same_kind")
 
 
 def _doubles(name: str, shape: tuple[int, int], workspace: Workspace) -> F64:
@@ -128,17 +133,22 @@ def einstein_midpoint(weights: Array, points: Array, curvature: float = 1.0, *, 
     Formula as in `hyperbolic`; weights need not sum to 1; rows without weight give the origin (Ungar 2010).
     """
     out = np.empty((weights.shape[0], points.shape[1]), np.float32) if out is None else out
-    return _midpoint(np.ascontiguousarray(weights.T), points, curvature, out, Workspace())
+    return _midpoint(weights.T.copy(), points, curvature, out, Workspace())
 
 
 def _midpoint(weights: Array, points: Array, curvature: float, out: Array, workspace: Workspace) -> Array:
-    """As `einstein_midpoint` for transposed weights (n, m). The root of 1 - c |k|^2 needs the float64 sums."""
+    """As `einstein_midpoint` for transposed weights (n, m), which are overwritten.
+
+    The root of 1 - c |k|^2 needs float64 sums; their rounded weights may be any, as long as both sums share them.
+    """
     count, width = points.shape
-    lifted = _lifted("right", points, curvature, 2.0, workspace)[:, : width + 1]
-    factors = lifted[:, width]
-    np.multiply(factors, 2.0 * curvature, out=factors)
-    np.add(factors, 1.0, out=factors)  # (1 + c |v|^2) / (1 - c |v|^2) = 2 c |v|^2 / (1 - c |v|^2) + 1
-    wide = _doubles("excess", (count, weights.shape[1]), workspace)
+    lifted = _doubles("right", (count, width + 1), workspace)
+    factors = workspace.floats("far", (count, 1))
+    _lift(points, curvature, lifted[:, :width], lifted[:, width], factors[:, 0], workspace)
+    np.multiply(lifted[:, width], 0.5 * curvature, out=lifted[:, width])
+    np.add(lifted[:, width], 0.5, out=lifted[:, width])  # l v and l - 1 are 2 f v and 2 f (1 + c |v|^2) / 2
+    np.multiply(weights, factors, out=weights)
+    wide = _doubles("squares", (count, weights.shape[1]), workspace)
     np.copyto(wide, weights)
     sums = np.matmul(wide.T, lifted, out=_doubles("left", (weights.shape[1], width + 1), workspace))
     total, klein = sums[:, width], sums[:, :width]

@@ -12,7 +12,8 @@ Array = npt.NDArray[np.float32]
 
 class Workspace:
     """Named buffers of one caller: each grows to the largest request seen and is reused, so that a kernel called again
-    with shapes it knows allocates no array. Not to be shared between threads. `bytes_held` is what it keeps alive.
+    with shapes it knows allocates no array. (numpy's own buffers for a broadcast step remain: 8192 elements an operand,
+    whatever the size.) Not to be shared between threads. `bytes_held` is what it keeps alive.
 
     Two kernels may share one workspace, one call after another; contents do not survive from call to call.
     """

@@ -1,4 +1,5 @@
-"""numba versions of the coordinate-wise rules: the sorting network runs on strips that stay in the first-level cache."""
+"""numba versions of the coordinate-wise rules: the sorting network runs on strips that stay in the first-level
+cache."""
 
 from __future__ import annotations
 

@@ -17,8 +17,8 @@ ROUND_SIGNED = np.float32(1.5 * 2**23)
 ROUND_UNSIGNED = np.float32(2**23)
 LEAST = np.float32(SCALE_MIN)
 ONE = np.float32(1)
-# Inputs are finite, so a maximum may be taken in any order, eight or sixteen lanes at a time. Sums may not be reordered:
-# the rounding addition relies on it.
+# Inputs are finite, so a maximum may be taken in any order, eight or sixteen lanes at a time. Sums may not be
+# reordered: the rounding addition relies on it.
 FINITE = {"nnan", "nsz"}
 
 

@@ -67,6 +67,13 @@ class Handler(Protocol):
     def function(self) -> str: ...
 
     @property
+    def confirm(self) -> str:
+        """The function with which this node judges what another executor claims: `fn(context, *args(spec, data), claim,
+        seed) -> bytes` answers, item by item, with the claim where it stands and with its own result where it does not;
+        `seed` is drawn once the claim is here. Empty: this node computes anew, and `same` alone decides."""
+        ...
+
+    @property
     def functions(self) -> Mapping[str, str]: ...
 
     @property

@@ -29,6 +29,7 @@ class EchoHandler:
     verification: Verification = "exact"
     place: Place = "worker"
     function = "echo.run"
+    confirm = ""
     functions: Mapping[str, str] = {"echo.run": "edgenet_node.tasks.handlers.echo:run"}
     chunk_items_max = ITEMS_MAX
 

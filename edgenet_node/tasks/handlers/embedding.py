@@ -61,6 +61,7 @@ class EmbeddingHandler:
     verification: Verification = "tolerance"
     place: Place = "worker"
     function = "embedding.run"
+    confirm = ""
     functions: Mapping[str, str] = {"embedding.run": "edgenet_node.tasks.handlers.embedding_worker:embed"}
     chunk_items_max = 512
 

@@ -272,9 +272,9 @@ class Committee:
             journal.violate("progress", self._standstill())
             return
         watch.judge()
-        chains = {self._register(host).chain for host in self.hosts if self._voice(host) is not None}
-        if len(chains) != 1:
-            journal.violate("all members are equal", f"{len(chains)} different states after {watch.commit}")
+        states = {self._register(host).digest() for host in self.hosts if self._voice(host) is not None}
+        if len(states) != 1:
+            journal.violate("all members are equal", f"{len(states)} different states after {watch.commit}")
         for name, verdict in check_each(
             self.history.operations, lambda operation: operation.asked[1], 0, step
         ).items():

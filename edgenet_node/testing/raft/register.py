@@ -101,6 +101,11 @@ class RegisterCore:
         self._run = 0
         self._wanted = 0
 
+    def digest(self) -> bytes:
+        """Of the whole state but the cursor."""
+        state = (self.chain, sorted(self._values.items()), sorted(self._outcomes.items()))
+        return hashlib.blake2b(repr(state).encode(), digest_size=16).digest()
+
     # ---- life
 
     def restore(self, rows: Sequence[Row], now: Now) -> list[Effect]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 
+from msgspec import structs
+
 from ...raft.settings import RaftSettings
 from ..events.disk import DiskPlan
 from ..events.network import LinkPlan
@@ -13,21 +15,22 @@ from .clients import Load
 from .committee import Committee, Shape
 from .register import CONSUMER
 
+SETTINGS = RaftSettings(consumers=(CONSUMER,), snapshot_timeout_s=5.0, snapshot_give_s=2.0)
+"""The daemon's defaults (a WAN), with less patience for what a run of some twenty seconds must see the end of."""
+
 SIZES = (1, 3, 3, 3, 4, 5, 5, 7)
 
 
 def shape(rng: random.Random, nodes: int) -> Shape:
     voters = nodes or rng.choice(SIZES)
     entries = rng.choice((20, 60, 200, 20_000))
-    settings = RaftSettings(
-        consumers=(CONSUMER,),
+    settings = structs.replace(
+        SETTINGS,
         snapshot_entries=entries,
         keep_entries=rng.choice((0, 5, 20)) if entries < 20_000 else 5000,
         inflight_max=rng.choice((2, 8, 64)),
         message_bytes_max=rng.choice((300, 4096, 256 * 1024)),
         delete_max=rng.choice((5, 4096)),
-        snapshot_timeout_s=5.0,
-        snapshot_give_s=2.0,
     )
     return Shape(
         voters=voters,

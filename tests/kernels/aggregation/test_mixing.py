@@ -68,8 +68,8 @@ def test_neighbours_need_an_honest_majority() -> None:
 
 
 def test_mixing_shrinks_what_a_liar_can_do_to_the_trimmed_mean(rng: np.random.Generator) -> None:
-    """Allouah et al. 2023, theorem 2: after mixing, the error is of the order f/n of the honest variance. Non-iid rows in
-    two camps with one liar copying the smaller camp (mimic): the plain trimmed mean favours it more."""
+    """Allouah et al. 2023, theorem 2: after mixing, the error is of the order f/n of the honest variance. Non-iid rows
+    in two camps with one liar copying the smaller camp (mimic): the plain trimmed mean favours it more."""
     camps = np.where(np.arange(20)[:, None] < 12, 1.0, -1.0) * np.ones((20, 400))
     honest = camps + 0.5 * rng.standard_normal((20, 400))
     updates = np.vstack([honest, np.tile(honest[19], (4, 1))]).astype(np.float32)
@@ -114,9 +114,7 @@ def graph(name: str, count: int, rng: np.random.Generator) -> npt.NDArray[np.boo
 
 @pytest.mark.parametrize("name", ["ring", "star", "full", "random"])
 @pytest.mark.parametrize("count", [1, 2, 3, 12])
-def test_metropolis_weights_are_doubly_stochastic_and_contract(
-    rng: np.random.Generator, name: str, count: int
-) -> None:
+def test_metropolis_weights_are_doubly_stochastic_and_contract(rng: np.random.Generator, name: str, count: int) -> None:
     links = graph(name, count, rng)
     weights = aggregation.metropolis_weights(links)
     np.testing.assert_allclose(weights, oracle.metropolis_weights(links))
@@ -161,8 +159,8 @@ def test_outlier_shares_agree_with_the_oracle(count: int, width: int, seed: int)
 
 
 def test_sparse_zeros_are_not_values(rng: np.random.Generator) -> None:
-    """Honest top-k updates: against zeros the MAD is 0 or tiny and every sent value is an outlier; on the common support
-    none is, and a flipped one is found."""
+    """Honest top-k updates: against zeros the MAD is 0 or tiny and every sent value is an outlier; on the common
+    support none is, and a flipped one is found."""
     from edgenet_node.kernels.aggregation.outliers import SHARE_MAX
 
     signal = 3 * rng.standard_normal(2000)

@@ -301,9 +301,6 @@ def test_what_one_operator_learns_leaves_the_others_alone() -> None:
     blended = operators.select(young, "skip", "read")
     expected = 0.1 * dense(young.operators["skip"].adapter) + 0.9 * dense(young.categories["read"].adapter)
     np.testing.assert_allclose(blended.down.T @ blended.up, expected, atol=1e-5)
-    many = bank
+    filled = operators.Bank(16, 16, 2, dict.fromkeys(map(str, range(63)), bank.operators["scan"]), bank.categories)
     with pytest.raises(Overloaded):
-        for number in range(operators.ENTRIES_MAX):
-            many = operators.learn(
-                many, f"op{number}", "read", normals(generator, 16), normals(generator, 16), 0.1, generator
-            )
+        operators.learn(filled, "one more", "read", normals(generator, 16), normals(generator, 16), 0.1, generator)

@@ -91,8 +91,8 @@ def test_the_table_is_the_discrete_gaussian_to_2_to_the_minus_112(table: privacy
 
 
 def test_the_convolution_bound_holds_in_exact_arithmetic() -> None:
-    """A small twin of `512 coarse + fine` with the same ratio of fine deviation to coarse step, 2: its probabilities are
-    those of one discrete Gaussian within the stated relative error 2 exp(-2 pi^2 4), up to the digits carried."""
+    """A small twin of `512 coarse + fine` with the same ratio of fine deviation to coarse step, 2: its probabilities
+    are those of one discrete Gaussian within the stated relative error 2 exp(-2 pi^2 4), up to the digits carried."""
     step, deviation = 4, 8
     coarse = oracle.discrete_gaussian(Fraction(deviation**2), 200)
     fine = oracle.discrete_gaussian(Fraction(deviation**2), 200)

@@ -43,8 +43,8 @@ def test_coverage_is_exact_over_all_orders(n: int, alpha: float, tied: bool) -> 
 def test_coverage_holds_for_any_model_and_noise(noise: str) -> None:
     generator, runs, alpha, n = np.random.default_rng(1), 4000, 0.1, 25
     draw = {
-        "normal": lambda size: generator.standard_normal(size),
-        "cauchy": lambda size: generator.standard_cauchy(size),
+        "normal": generator.standard_normal,
+        "cauchy": generator.standard_cauchy,
         "skewed": lambda size: generator.exponential(size=size) ** 3,
     }[noise]
     hits = 0

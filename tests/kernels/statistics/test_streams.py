@@ -69,11 +69,11 @@ def test_a_constant_excess_alarms_within_the_delay() -> None:
     for _ in range(10_000):
         state, drift = page_hinkley.update(state, 0.2)
         assert not drift
-    for step in range(1, 100):
+    drifts = []
+    for _ in range(int(page_hinkley.delay_bound(state, 0.69))):
         state, drift = page_hinkley.update(state, 0.9)
-        if drift:
-            break
-    assert step <= page_hinkley.delay_bound(state, 0.69)
+        drifts.append(drift)
+    assert "rise" in drifts
 
 
 @pytest.mark.parametrize("bad", [-0.1, 1.1, math.nan])
@@ -120,7 +120,6 @@ def test_every_cut_is_one_that_comparing_all_splits_makes_too(seed: int) -> None
             cuts += 1
             assert reference.adwin_splits(before, 0.01, adwin.SIDE_MIN)
     assert cuts > 0
-    assert state.mean == pytest.approx(0.75, abs=0.1)
 
 
 def test_adwin_takes_little_memory_and_no_cut_while_nothing_changes() -> None:
