@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -43,12 +44,23 @@ LocalOption = Annotated[bool, typer.Option("--local", help="Run it on this node 
 FILE_BYTES_MAX = 8 * 1024 * 1024
 """One input file; larger bodies of text belong into an index."""
 
+ARRAY_FILES = frozenset({".npy", ".npz", ".safetensors"})
+"""Suffixes of files that hold arrays: sent as they are."""
+
 
 def submit(
     kind: Annotated[str, typer.Argument(help="Task kind, see: edgenet-node models")],
     text: Annotated[list[str] | None, typer.Option("--text", help="A text (repeatable).")] = None,
-    file: Annotated[list[Path] | None, typer.Option("--file", help="A file with one text per line.")] = None,
-    payload: Annotated[str | None, typer.Option("--payload", help="The whole request as JSON.")] = None,
+    file: Annotated[
+        list[Path] | None,
+        typer.Option("--file", help="One text per line; or arrays: .npz, .safetensors, or .npy named as its field."),
+    ] = None,
+    payload: Annotated[
+        str | None, typer.Option("--payload", help="The whole request as JSON; beside files of arrays, the rest of it.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="Write a result that is an array to this .npy file.")
+    ] = None,
     only: OnlyOption = None,
     local: LocalOption = False,
     timeout_s: Annotated[float, typer.Option("--timeout", help="Give up after this many seconds.")] = 600.0,
@@ -62,9 +74,10 @@ def submit(
     """Run a task in the swarm and print its result.
 
     Example: edgenet-node submit embedding --text "hello" --follow
+    Example: edgenet-node submit matmul --file a.npy --file b.npy --output product.npy
     """
-    if follow and detach:
-        raise UsageError("give either --follow or --detach")
+    if detach and (follow or output):
+        raise UsageError("give either --follow, --output or --detach" if follow else "--detach waits for no --output")
     node = door(data_dir)
     body: dict[str, Any] = {
         "kind": kind,
@@ -80,6 +93,8 @@ def submit(
         for event in node.events(seen["task"]):
             note(event_line(event, seen["created_wall"]))
         seen = node.request("GET", path_of("tasks", seen["task"]))
+    if output is not None and seen["state"] == "done":
+        seen = seen | {"result": _written(seen["result"], output)}
     _print_outcome(seen, as_json=as_json)
     raise typer.Exit(0 if detach else of_state(seen["state"]))
 
@@ -96,8 +111,9 @@ def chosen(node: Door, peers: Sequence[str] | None) -> list[str]:
 
 
 def _payload(texts: list[str], files: list[Path], payload: str | None) -> dict[str, Any]:
+    arrays = [path for path in files if path.suffix.lower() in ARRAY_FILES]
     if payload is not None:
-        if texts or files:
+        if texts or len(files) > len(arrays):
             raise UsageError("give either --payload or --text and --file")
         try:
             value = json.loads(payload)
@@ -105,7 +121,11 @@ def _payload(texts: list[str], files: list[Path], payload: str | None) -> dict[s
             raise UsageError(f"--payload is not JSON: {error}") from None
         if not isinstance(value, dict):
             raise UsageError("--payload must be a JSON object")
-        return value
+        return value | _arrays(arrays, value)
+    if arrays:
+        if texts or len(files) > len(arrays):
+            raise UsageError("give either texts or files of arrays")
+        return _arrays(arrays, {})
     lines = [*texts]
     for path in files:
         lines += [line for line in read_text(path).splitlines() if line.strip()]
@@ -114,8 +134,37 @@ def _payload(texts: list[str], files: list[Path], payload: str | None) -> dict[s
     return {"text": lines[0]} if len(lines) == 1 else {"texts": lines}
 
 
+def _arrays(paths: Sequence[Path], others: Mapping[str, Any]) -> dict[str, str]:
+    """Fields with base64 of each file: a .npy by its name, a file of several as `arrays`."""
+    fields: dict[str, str] = {}
+    for path in paths:
+        name = path.stem if path.suffix.lower() == ".npy" else "arrays"
+        if name in fields or name in others:
+            raise UsageError(f"{path}: {name} is given twice")
+        fields[name] = base64.b64encode(_read(path)).decode()
+    return fields
+
+
+def _written(result: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The result without the array that now is in `path`."""
+    if "npy" not in result:
+        raise UsageError("this result is no array: leave out --output")
+    try:
+        path.write_bytes(base64.b64decode(result["npy"]))
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}") from None
+    return {name: value for name, value in result.items() if name != "npy"} | {"file": str(path)}
+
+
 def read_text(path: Path) -> str:
     """A UTF-8 text file (`-`: standard input); one-line errors."""
+    try:
+        return _read(path).decode()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not UTF-8 text (byte {error.start})") from None
+
+
+def _read(path: Path) -> bytes:
     try:
         if str(path) == "-":
             data = sys.stdin.buffer.read(FILE_BYTES_MAX + 1)
@@ -126,10 +175,7 @@ def read_text(path: Path) -> str:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
     if len(data) > FILE_BYTES_MAX:
         raise UsageError(f"{path} is larger than {FILE_BYTES_MAX // (1 << 20)} MiB; split it")
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not UTF-8 text (byte {error.start})") from None
+    return data
 
 
 def _print_outcome(seen: dict[str, Any], *, as_json: bool) -> None:

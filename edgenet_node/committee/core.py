@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from random import Random
 from typing import Any
 
 from ..crypto.fingerprints import peer_id, public_from_peer_id
@@ -24,7 +23,7 @@ from .office import Office
 from .parameters import PARAMETERS
 from .record import Record
 from .reshaping import Plan
-from .settings import CommitteeSettings
+from .settings import CommitteeSettings, Rng
 from .submitting import CONSUMER, Submitting
 from .view import admission, nothing, registry_view
 
@@ -69,7 +68,7 @@ class CommitteeCore:
         self,
         signer: Signer,
         settings: CommitteeSettings,
-        rng: Random,
+        rng: Rng,
         entropy: Callable[[int], bytes],
         capabilities: Sequence[str] = (),
     ) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from random import Random
 
 from msgspec import Struct
 
@@ -12,7 +11,7 @@ from ..errors import Conflict, Malformed
 from ..messages.network import Blame
 from ..wire.committee import ROWS_MAX, CertifiedHead, GetHead, GetRows, HeadReply, Rows
 from .chain import Chain
-from .settings import CommitteeSettings
+from .settings import CommitteeSettings, Rng
 from .state import RegistryState
 
 
@@ -26,7 +25,7 @@ class Adopted(Struct, frozen=True):
 class Following:
     """One fetch at a time. A peer that answers with what does not verify is blamed; another is asked."""
 
-    def __init__(self, settings: CommitteeSettings, rng: Random) -> None:
+    def __init__(self, settings: CommitteeSettings, rng: Rng) -> None:
         self._settings = settings
         self._rng = rng
         self._peers: dict[str, None] = {}

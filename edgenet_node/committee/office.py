@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from random import Random
 
 from ..crypto.fingerprints import peer_id
 from ..crypto.signing import Signer
@@ -23,7 +22,7 @@ from .collecting import Round
 from .heads import Marks
 from .record import Record
 from .reshaping import Plan, Reshaping
-from .settings import CommitteeSettings
+from .settings import CommitteeSettings, Rng
 
 HINT_INTERVAL_S = 10.0
 """Between two notices of a leader whose registry does not change: newcomers hear of it within that time."""
@@ -36,7 +35,7 @@ REMARK_S = 5.0
 class Office:
     """Does nothing on a node that does not lead, except to sign what it has itself."""
 
-    def __init__(self, signer: Signer, settings: CommitteeSettings, rng: Random) -> None:
+    def __init__(self, signer: Signer, settings: CommitteeSettings, rng: Rng) -> None:
         self._signer = signer
         self._settings = settings
         self._rng = rng

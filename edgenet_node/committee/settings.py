@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
+
 from msgspec import Struct
+
+T = TypeVar("T")
+
+
+class Rng(Protocol):
+    """The part of `random.Random` that is used: seeded, injected."""
+
+    def random(self) -> float: ...
+
+    def choice(self, seq: Sequence[T], /) -> T: ...
 
 
 class CommitteeSettings(Struct, frozen=True):

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from random import Random
 from typing import Any
 
 from ..effects import Done, Effect, Envelope, Event, Now, Reply, Row, Tick
@@ -48,6 +47,7 @@ from ..wire.raft import (
 )
 from .barriers import Barriers
 from .changes import Changes
+from .config import Rng
 from .forwarding import Forwarding
 from .journal import Journal, Membership
 from .member import Member
@@ -82,7 +82,7 @@ HEARS = (PeerDisconnected,)
 class RaftCore:
     """`own` is this node's PeerId; `entropy(n)` gives n random bytes, for member ids."""
 
-    def __init__(self, own: str, settings: RaftSettings, rng: Random, entropy: Callable[[int], bytes]) -> None:
+    def __init__(self, own: str, settings: RaftSettings, rng: Rng, entropy: Callable[[int], bytes]) -> None:
         self._own = own
         self._settings = settings
         self._rng = rng

@@ -170,6 +170,9 @@ class Journal:
         """Replaces what lies at and after the first of them: the algorithm has found the conflict."""
         out: list[Effect] = [Put("log", key(entry.index), seal(entry)) for entry in entries]
         out += [Delete("log", key(index)) for index in range(entries[-1].index + 1, self.last + 1)]
+        if entries[0].index <= self.last:
+            replaced = self.storage.entries(max(self.first, entries[0].index), self.last + 1, 2**62)
+            self.log_bytes -= sum(len(entry.data) + 64 for entry in replaced)
         self.storage.append(entries)
         self.log_bytes += sum(len(entry.data) + 64 for entry in entries)
         return out

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from random import Random
 from typing import Any
 
 from ..effects import Call, Early, Effect, Event, Now, Saved, Send
@@ -12,7 +11,10 @@ from ..messages.network import Blame
 from ..messages.raft import LeaderChanged, LogAdvanced
 from ..wire.codec import decode
 from ..wire.raft import (
+    ENTRY_BYTES_MAX,
+    SNAPSHOT_BYTES_MAX,
     ChangeContext,
+    Command,
     ConfState,
     Entry,
     EntryKind,
@@ -22,9 +24,10 @@ from ..wire.raft import (
     RaftFrame,
     RosterReply,
 )
-from .applying import Applied, pack
+from .applying import Applied, Contents, pack
 from .barriers import Barriers
 from .confchange import decode_change
+from .config import Rng
 from .errors import ProposalDropped
 from .frames import frames
 from .journal import Journal, Membership
@@ -54,7 +57,7 @@ class Member:
         membership: Membership,
         proposals: Proposals,
         barriers: Barriers,
-        rng: Random,
+        rng: Rng,
         meters: Meters,
     ) -> None:
         self.generation = generation
@@ -117,13 +120,14 @@ class Member:
 
     def _message(self, message: Message, peer: str) -> list[Effect]:
         snapshot = message.snapshot
-        if message.kind is MessageKind.SNAP and snapshot is not None and snapshot.size and not snapshot.data:
-            if snapshot.index > self.node.status().commit:
-                return self.fetching.offer(message, peer)
+        offered = message.kind is MessageKind.SNAP and snapshot is not None and snapshot.size and not snapshot.data
+        if offered and snapshot is not None and snapshot.index > self.node.status().commit:
+            return self.fetching.offer(message, peer)
         return self._step(message, peer)
 
     def _step(self, message: Message, peer: str) -> list[Effect]:
         try:
+            check_contents(message)
             self.node.step(message)
         except ProposalDropped:
             self._meters.proposals_dropped += 1  # a follower's; it proposes them again
@@ -248,7 +252,9 @@ class Member:
         peer = self.roster.peer(member)
         if not peer or peer == self._own:
             return []
-        return [Send(peer, frame) for frame in frames(self.epoch, messages)]
+        # What another member sent is not passed on: it would stand under our name. That member asks again by itself.
+        own = [message for message in messages if message.sender == self.id]
+        return [Send(peer, frame) for frame in frames(self.epoch, own)]
 
     def _append(self, request: Any, now: Now) -> list[Effect]:
         """Saves, then what promises them: to others when they are durable, to ourselves by `Saved`."""
@@ -370,6 +376,20 @@ class Member:
         out += self.journal.compact(making.index - keep)
         self.applied.prune(self.journal.first)
         return out
+
+
+def check_contents(message: Message) -> None:
+    """`Malformed` for entries or a snapshot that no member could apply: once they were committed, none would survive
+    them."""
+    for entry in message.entries:
+        if message.kind is MessageKind.READ_INDEX:
+            continue  # its data is the context of the read
+        if entry.kind is not EntryKind.NORMAL:
+            context_of(entry)
+        elif entry.data:
+            decode(entry.data, Command, bytes_max=ENTRY_BYTES_MAX)
+    if message.snapshot is not None and message.snapshot.data:
+        decode(message.snapshot.data, Contents, bytes_max=SNAPSHOT_BYTES_MAX)
 
 
 def context_of(entry: Entry) -> ChangeContext:

@@ -38,7 +38,7 @@ class Pending:
 
 
 class Proposals:
-    """Bounded by `pending_max`. A command whose leader went away is proposed again by itself: sessions make that safe."""
+    """Bounded by `pending_max`. A command whose leader went away is proposed again by itself; sessions make it safe."""
 
     def __init__(self, settings: RaftSettings) -> None:
         self._settings = settings

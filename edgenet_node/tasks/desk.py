@@ -18,8 +18,10 @@ from .settings import Entropy, JobsSettings, Rng
 from .work import Attempt, Job, Purpose
 
 NUMBER_MAX = 2**31 - 1
-SEEDS = 2**63
 """Chunk numbers on the wire."""
+
+SEEDS = 2**63
+"""Seeds for `Handler.confirm`: more than an executor could prepare answers for."""
 
 AVAILABLE_S = 10.0
 """How long the answer of `Handler.unavailable` is believed: it looks at files."""

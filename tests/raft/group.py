@@ -49,7 +49,6 @@ class Member:
     def raft(self) -> Raft:
         return self.raw._raft
 
-    @property
     def role(self) -> Role:
         return self.raft.role
 
@@ -160,7 +159,9 @@ class Group:
         """Until nothing moves."""
         busy = True
         while busy:
-            busy = any([self.collect(member) for member in list(self.members) if member not in self.cut])
+            busy = False
+            for member in list(self.members):
+                busy |= member not in self.cut and self.collect(member)
             flying, self.flying = self.flying, []
             for message in flying:
                 busy = True
@@ -169,7 +170,7 @@ class Group:
     def elect(self, member: int) -> Member:
         self.members[member].raw.campaign()
         self.settle()
-        assert self.members[member].role is Role.LEADER
+        assert self.members[member].role() is Role.LEADER
         return self.members[member]
 
     def propose(self, member: int, *data: bytes) -> None:

@@ -49,8 +49,8 @@ def _quorums(voters: Voters) -> list[frozenset[int]]:
 
 @given(st.lists(CHANGES | st.builds(ConfChange, st.sampled_from(ChangeKind), st.integers(0, 6)), max_size=12))
 def test_random_walks_keep_what_must_hold(walk: list[Change]) -> None:
-    """Whatever is proposed: somebody votes, nobody is two things, quorums before and after a change meet, and a snapshot
-    of the configuration leads back to it."""
+    """Whatever is proposed: somebody votes, nobody is two things, quorums before and after a change meet, and a
+    snapshot of the configuration leads back to it."""
     members = Members(1, 4, 0)
     members.restore(ConfState((1,)), 1)
     for last, change in enumerate(walk, 2):

@@ -37,9 +37,9 @@ def test_a_majority_of_votes_wins(size: int, needed: int) -> None:
     group[1].raw.campaign()
     group.settle()
     for granted in range(2, needed + 1):
-        assert group[1].role is Role.CANDIDATE
+        assert group[1].role() is Role.CANDIDATE
         group[1].raw.step(_votes(granted, 1))
-    assert group[1].role is Role.LEADER
+    assert group[1].role() is Role.LEADER
 
 
 def test_its_own_vote_counts_once_it_is_durable() -> None:
@@ -49,9 +49,9 @@ def test_its_own_vote_counts_once_it_is_durable() -> None:
     group[1].raw.campaign()
     group.settle()
     group[1].raw.step(_votes(2, 1))
-    assert group[1].role is Role.CANDIDATE
+    assert group[1].role() is Role.CANDIDATE
     group.flush(1)
-    assert group[1].role is Role.LEADER
+    assert group[1].role() is Role.LEADER
     assert group[1].storage.initial_state()[0] == HardState(1, 1, 0)
 
 
@@ -62,10 +62,10 @@ def test_a_member_votes_once_however_often_it_answers() -> None:
     group.settle()
     for _ in range(5):
         group[1].raw.step(_votes(2, 1))
-    assert group[1].role is Role.CANDIDATE
+    assert group[1].role() is Role.CANDIDATE
     group[1].raw.step(_votes(2, 1, reject=True))  # nor does it change its mind
     group[1].raw.step(_votes(3, 1))
-    assert group[1].role is Role.LEADER
+    assert group[1].role() is Role.LEADER
 
 
 def test_a_majority_of_rejections_ends_it() -> None:
@@ -74,9 +74,9 @@ def test_a_majority_of_rejections_ends_it() -> None:
     group[1].raw.campaign()
     group.settle()
     group[1].raw.step(_votes(2, 1, reject=True))
-    assert group[1].role is Role.CANDIDATE
+    assert group[1].role() is Role.CANDIDATE
     group[1].raw.step(_votes(3, 1, reject=True))
-    assert (group[1].role, group[1].raft.term) == (Role.FOLLOWER, 1)
+    assert (group[1].role(), group[1].raft.term) == (Role.FOLLOWER, 1)
 
 
 def test_votes_of_an_earlier_term_count_for_nothing() -> None:
@@ -87,7 +87,7 @@ def test_votes_of_an_earlier_term_count_for_nothing() -> None:
         group.settle()
     assert group[1].raft.term == 2
     group[1].raw.step(_votes(2, 1))
-    assert group[1].role is Role.CANDIDATE
+    assert group[1].role() is Role.CANDIDATE
 
 
 def _answer(terms: tuple[int, ...], request: Message, hard: HardState | None = None) -> Message:
@@ -157,12 +157,12 @@ def test_a_member_that_was_cut_off_does_not_depose_the_leader() -> None:
     group.elect(1)
     group.cut.add(3)
     group.tick(3, 60)
-    assert (group[3].role, group[3].raft.term) == (Role.PRE_CANDIDATE, 1)
+    assert (group[3].role(), group[3].raft.term) == (Role.PRE_CANDIDATE, 1)
     group.cut.discard(3)
     group.tick(3, 20)
     group.tick(1)
     assert [member.raft.term for member in group.members.values()] == [1, 1, 1]
-    assert (group[1].role, group[3].raft.lead) == (Role.LEADER, 1)
+    assert (group[1].role(), group[3].raft.lead) == (Role.LEADER, 1)
 
 
 def test_a_leader_that_nobody_hears_steps_down() -> None:
@@ -170,10 +170,10 @@ def test_a_leader_that_nobody_hears_steps_down() -> None:
     group.elect(1)
     for _ in range(25):
         group.tick(1)
-    assert group[1].role is Role.LEADER
+    assert group[1].role() is Role.LEADER
     group.cut |= {2, 3}
     group.tick(1, 20)
-    assert (group[1].role, group[1].raft.lead) == (Role.FOLLOWER, 0)
+    assert (group[1].role(), group[1].raft.lead) == (Role.FOLLOWER, 0)
 
 
 def test_the_election_timeout_is_drawn_anew_and_within_bounds() -> None:
@@ -197,7 +197,7 @@ def test_heartbeats_keep_followers_from_campaigning() -> None:
     for _ in range(40):
         group.tick(2)
         group.tick(3)
-    assert {group[2].role, group[3].role} == {Role.LEADER, Role.FOLLOWER}
+    assert {group[2].role(), group[3].role()} == {Role.LEADER, Role.FOLLOWER}
 
 
 def test_a_candidate_follows_the_leader_of_its_term() -> None:
@@ -205,7 +205,7 @@ def test_a_candidate_follows_the_leader_of_its_term() -> None:
     group = Group(3)
     group[2].raw.campaign()
     group[2].raw.step(Message(MessageKind.APP, to=2, sender=1, term=1))
-    assert (group[2].role, group[2].raft.lead) == (Role.FOLLOWER, 1)
+    assert (group[2].role(), group[2].raft.lead) == (Role.FOLLOWER, 1)
 
 
 def test_who_does_not_lead_takes_no_command() -> None:
@@ -236,7 +236,7 @@ def test_leadership_is_handed_over() -> None:
     group.cut.discard(3)
     group.settle()
     group.tick(1)
-    assert (group[1].role, group[3].role) == (Role.FOLLOWER, Role.LEADER)
+    assert (group[1].role(), group[3].role()) == (Role.FOLLOWER, Role.LEADER)
     group.propose(3, b"c")
     assert group[1].data == [b"a", b"c"]
 
@@ -257,7 +257,7 @@ def test_a_follower_may_ask_the_leader_to_hand_over() -> None:
     group.elect(1)
     group[2].raw.transfer_leader(3)
     group.settle()
-    assert group[3].role is Role.LEADER
+    assert group[3].role() is Role.LEADER
 
 
 def test_a_learner_or_stranger_does_not_lead() -> None:
@@ -265,7 +265,7 @@ def test_a_learner_or_stranger_does_not_lead() -> None:
     group.elect(1)
     stranger = group.join(2)
     stranger.raw.campaign()
-    assert stranger.role is Role.FOLLOWER
+    assert stranger.role() is Role.FOLLOWER
     group[1].raw.transfer_leader(2)
     assert group[1].raw.status().lead_transferee == 0
 

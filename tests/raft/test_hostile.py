@@ -38,7 +38,7 @@ MEMBER_IDS = st.one_of(st.integers(0, 5), st.just(2**63 - 1))
 CHANGE_BYTES = st.one_of(
     st.binary(max_size=6),
     st.builds(
-        lambda change: encode_change(change),
+        encode_change,
         st.builds(ConfChange, st.sampled_from(ChangeKind), st.integers(0, 5))
         | st.builds(
             ConfChangeV2,
@@ -73,13 +73,24 @@ MESSAGES = st.builds(
 
 
 def _plausible(message: Message) -> Message:
-    """Often enough to get past the first checks: consecutive entries, from a member."""
-    log = tuple(
-        structs.replace(one, index=message.index + place, term=max(1, min(message.term, message.log_term or 1)))
-        for place, one in enumerate(message.entries, 1)
+    """Passes the first checks: from a member, built on what its log holds, entries in order, terms rising."""
+    log_term = term = LOG.get(message.index, message.log_term)
+    log: list[Entry] = []
+    for place, one in enumerate(message.entries, 1):
+        term = max(1, term + one.term % 3)
+        log.append(structs.replace(one, index=message.index + place, term=term))
+    return structs.replace(
+        message,
+        to=1,
+        sender=2 + message.sender % 2,
+        term=max(message.term % 12, term) if message.term else 0,
+        log_term=log_term,
+        entries=tuple(log),
     )
-    return structs.replace(message, to=1, sender=2 + message.sender % 2, entries=log)
 
+
+LOG = {0: 0, 1: 1, 2: 1, 3: 2}
+"""Index to term, of every member at the start."""
 
 STREAM = st.lists(st.one_of(MESSAGES, MESSAGES.map(_plausible)), max_size=25)
 
@@ -218,6 +229,14 @@ def test_impossible_acknowledgements(fields: dict[str, Any]) -> None:
     group = _start("leading")
     session = group[1].raft.members.progress[2].session
     _raises(group[1].raw, Message(MessageKind.APP_RESP, to=1, sender=2, term=3, session=session, **fields))
+
+
+def test_a_leader_that_contradicts_what_is_committed_is_told_so() -> None:
+    member = _start("following")[1]
+    before = list(member.entries())
+    append = Message(MessageKind.APP, to=1, sender=2, term=3, index=0, entries=(entry(3, 1), entry(3, 2), entry(3, 3)))
+    assert member.raw.step(append)
+    assert list(member.entries()) == before
 
 
 def test_messages_for_others_and_answers_of_strangers_are_ignored() -> None:

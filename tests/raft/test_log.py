@@ -26,7 +26,9 @@ def _log(terms: tuple[int, ...] = (), stable: int = 0, limit: int = NO_LIMIT) ->
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from("append hand-out save stable commit".split()), st.integers(0, 9)), max_size=40)
+    st.lists(
+        st.tuples(st.sampled_from(["append", "hand-out", "save", "stable", "commit"]), st.integers(0, 9)), max_size=40
+    )
 )
 def test_whatever_is_saved_and_when_it_reads_as_one_list(steps: list[tuple[str, int]]) -> None:
     """Appends truncate at random, saves lag behind, and the answers to saves come in any state of the rest; each answer

@@ -98,6 +98,21 @@ def test_an_old_confirmation_does_not_confirm_a_later_read() -> None:
     assert [state.context for state in group[1].reads] == [b"a"]
 
 
+def test_a_late_confirmation_takes_nothing_back() -> None:
+    group = Group(5)
+    group.elect(1)
+    group.cut |= {2, 3, 4, 5}
+    group[1].raw.read_index(b"a")
+    group[1].raw.read_index(b"b")
+    for member, number in ((2, 2), (2, 1), (3, 2)):
+        session = group[1].raft.members.progress[member].session
+        context = number.to_bytes(8, "little")
+        answer = Message(MessageKind.HEARTBEAT_RESP, to=1, sender=member, term=1, context=context, session=session)
+        group[1].raw.step(answer)
+    group.collect(1)
+    assert [state.context for state in group[1].reads] == [b"a", b"b"]
+
+
 def test_a_single_member_and_a_lease_answer_at_once() -> None:
     group = Group(1)
     group.elect(1)

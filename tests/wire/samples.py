@@ -5,6 +5,15 @@ from __future__ import annotations
 from typing import Any, Final
 
 from edgenet_node.wire.auction import Offer, Release
+from edgenet_node.wire.committee import (
+    CommitteeSet,
+    GetHead,
+    GetRows,
+    GetSignature,
+    Link,
+    PrepareToJoin,
+    RequestChange,
+)
 from edgenet_node.wire.hello import Hello
 from edgenet_node.wire.index import Drop, GetManifest, Hold, SearchSegments, SignedGrant
 from edgenet_node.wire.peers import ListMembers
@@ -27,6 +36,11 @@ SAMPLES: Final[dict[str, Any]] = {
     "raft.snapshot/1": FetchSnapshot("0" * 64, 0),
     "raft.roster/1": GetRoster(),
     "raft.submit/1": SubmitCommand("c", bytes(16), sequence=0, low=0, command=b""),
+    "committee.head/1": GetHead(-1),
+    "committee.rows/1": GetRows(0),
+    "committee.sign/1": GetSignature("set", 0, bytes(32)),
+    "committee.prepare/1": PrepareToJoin(0, (Link(CommitteeSet(0, 0, (bytes(32),), bytes(32))),), ()),
+    "committee.change/1": RequestChange(),
 }
 
 MESSAGES: Final[dict[str, Any]] = {

@@ -6,7 +6,7 @@ import re
 from typing import Any, Final
 
 from hypothesis import strategies as st
-from msgspec import inspect
+from msgspec import Struct, inspect
 
 ITEMS_MAX: Final = 6
 """Of a generated list or map: its bounds are the vectors' business."""
@@ -32,6 +32,8 @@ def strategy(info: inspect.Type) -> st.SearchStrategy[Any]:
         case inspect.BytesType():
             low = info.min_length or 0
             return st.binary(min_size=low, max_size=max(low, min(info.max_length or 64, 64)))
+        case inspect.LiteralType():
+            return st.sampled_from(info.values)
         case inspect.EnumType():
             return st.sampled_from(info.cls)
         case inspect.VarTupleType():
@@ -45,8 +47,23 @@ def strategy(info: inspect.Type) -> st.SearchStrategy[Any]:
         case inspect.UnionType():
             return st.one_of(*(strategy(member) for member in info.types))
         case inspect.StructType():
-            return st.builds(info.cls, **{field.name: strategy(field.type) for field in info.fields})
+            fields = {field.name: strategy(field.type) for field in info.fields}
+            if hasattr(info.cls, "__post_init__"):
+                return st.fixed_dictionaries(fields).map(lambda found: _ordered(info.cls, found))
+            return st.builds(info.cls, **fields)
     raise AssertionError(f"no strategy for {info}")
+
+
+def _ordered(kind: type, fields: dict[str, Any]) -> Any:
+    """A struct that checks itself: what ours ask for is that arrays ascend, by the first field of their structs."""
+
+    def first(one: Any) -> Any:
+        return getattr(one, one.__struct_fields__[0]) if isinstance(one, Struct) else one
+
+    for name, value in fields.items():
+        if isinstance(value, tuple):
+            fields[name] = tuple(sorted({first(one): one for one in value}.values(), key=first))
+    return kind(**fields)
 
 
 def _text(info: inspect.StrType) -> st.SearchStrategy[str]:

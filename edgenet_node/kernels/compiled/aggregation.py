@@ -26,8 +26,8 @@ def _middle(updates, pairs, start, stop, rows, result):  # type: ignore[no-untyp
             low, high = rows[pairs[p, 0]], rows[pairs[p, 1]]
             for c in range(STRIP):
                 a, b = low[c], high[c]
-                low[c] = a if a < b else b
-                high[c] = b if a < b else a
+                low[c] = min(b, a)
+                high[c] = max(a, b)
         for c in range(size):
             result[first + c] = rows[start, c] * share
         for i in range(start + 1, stop):

@@ -17,29 +17,32 @@ ROUND_SIGNED = np.float32(1.5 * 2**23)
 ROUND_UNSIGNED = np.float32(2**23)
 LEAST = np.float32(SCALE_MIN)
 ONE = np.float32(1)
-# Inputs are finite, so a maximum may be taken in any order, eight or sixteen lanes at a time. Sums may not be
-# reordered: the rounding addition relies on it.
-FINITE = {"nnan", "nsz"}
+MAGNITUDE = np.uint32(0x7FFFFFFF)
+TURN = np.int32(0x7FFFFFFF)
 
 
 # The loops run from 0 over slices: an index that might be negative would keep them from being vectorised.
-@numba.njit(nogil=True, cache=True, fastmath=FINITE)
+@numba.njit(nogil=True, cache=True)
 def _largest(x):  # type: ignore[no-untyped-def]
-    top = np.float32(0)
-    for i in range(x.size):
-        magnitude = abs(x[i])
-        top = magnitude if magnitude > top else top
-    return top
+    """The pattern of max|x|: magnitudes order like theirs. A maximum of floats is not vectorised, for fear of NaN."""
+    patterns = x.view(np.uint32)
+    best = np.uint32(0)
+    for i in range(patterns.size):
+        best = max(best, np.uint32(patterns[i] & MAGNITUDE))
+    return best
 
 
-@numba.njit(nogil=True, cache=True, fastmath=FINITE)
+@numba.njit(nogil=True, cache=True)
 def _range(x):  # type: ignore[no-untyped-def]
-    least = x[0]
-    most = x[0]
-    for i in range(x.size):
-        least = x[i] if x[i] < least else least
-        most = x[i] if x[i] > most else most
-    return least, most
+    """The patterns of min x and max x: floats order like their patterns as signed integers once negative ones are turned over."""
+    patterns = x.view(np.int32)
+    least = np.int32(0x7FFFFFFF)
+    most = np.int32(-0x80000000)
+    for i in range(patterns.size):
+        key = np.int32(patterns[i] ^ np.int32(np.int32(patterns[i] >> np.int32(31)) & TURN))
+        least = min(least, key)
+        most = max(most, key)
+    return least ^ ((least >> np.int32(31)) & TURN), most ^ ((most >> np.int32(31)) & TURN)
 
 
 @numba.njit(nogil=True, cache=True)
@@ -50,9 +53,11 @@ def _round(x, inverse, codes):  # type: ignore[no-untyped-def]
 
 @numba.njit(nogil=True, cache=True)
 def _int8(x, block, codes, scales):  # type: ignore[no-untyped-def]
+    largest = scales.view(np.uint32)
     for first in range(scales.size):
         start, stop = first * block, min(x.size, (first + 1) * block)
-        scale = max(_largest(x[start:stop]) / np.float32(127), LEAST)
+        largest[first] = _largest(x[start:stop])
+        scale = max(scales[first] / np.float32(127), LEAST)
         scales[first] = scale
         _round(x[start:stop], ONE / scale, codes[start:stop])
 
@@ -70,9 +75,11 @@ def _pack(x, inverse, packed):  # type: ignore[no-untyped-def]
 
 @numba.njit(nogil=True, cache=True)
 def _int4(x, block, packed, scales):  # type: ignore[no-untyped-def]
+    largest = scales.view(np.uint32)
     for first in range(scales.size):
         start, stop = first * block, min(x.size, (first + 1) * block)
-        scale = max(_largest(x[start:stop]) / np.float32(7), LEAST)
+        largest[first] = _largest(x[start:stop])
+        scale = max(scales[first] / np.float32(7), LEAST)
         scales[first] = scale
         _pack(x[start:stop], ONE / scale, packed[start // 2 : (stop + 1) // 2])
 
@@ -85,11 +92,12 @@ def _round_above(x, least, inverse, codes):  # type: ignore[no-untyped-def]
 
 @numba.njit(nogil=True, cache=True)
 def _affine(x, block, codes, minima, scales):  # type: ignore[no-untyped-def]
+    low, high = minima.view(np.int32), scales.view(np.int32)
     for first in range(scales.size):
         start, stop = first * block, min(x.size, (first + 1) * block)
-        least, most = _range(x[start:stop])
-        scale = max((most - least) / np.float32(255), LEAST)
-        minima[first] = least
+        low[first], high[first] = _range(x[start:stop])
+        least = minima[first]
+        scale = max((scales[first] - least) / np.float32(255), LEAST)
         scales[first] = scale
         _round_above(x[start:stop], least, ONE / scale, codes[start:stop])
 

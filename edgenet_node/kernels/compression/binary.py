@@ -65,11 +65,12 @@ def quantise_binary(
 
 
 def _mean_magnitudes(values: Array, scales: Array, space: Workspace) -> None:
-    """Mean of |values| (count, block) over rows; divided before it is summed, so that it does not overflow."""
+    """Mean of |values| (count, block) over rows, as a product: divided before it is summed, it does not overflow."""
     tile = space.tile[: values.size].reshape(values.shape)
+    share = space.factors[: values.shape[1]]
+    share.fill(1.0 / values.shape[1])
     np.abs(values, out=tile)
-    np.multiply(tile, np.float32(1.0 / values.shape[1]), out=tile)
-    np.add.reduce(tile, axis=1, out=scales)
+    np.matmul(tile, share, out=scales)
 
 
 def dequantise_binary(

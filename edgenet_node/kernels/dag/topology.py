@@ -7,10 +7,10 @@ Python lists: at a hundred nodes that is faster than numpy, whose single call co
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from msgspec import Struct
 
 from ...errors import UsageError
 
@@ -18,7 +18,7 @@ F64 = npt.NDArray[np.float64]
 Index = npt.NDArray[np.intp]
 
 
-class Timing(Struct, frozen=True, eq=False):
+class Timing(NamedTuple):
     """`earliest`, `latest` (n,): first and last start that keep the makespan; `path`: the nodes of one longest path."""
 
     earliest: F64

@@ -45,6 +45,7 @@ def min_cut(nodes: int, sources: npt.ArrayLike, targets: npt.ArrayLike, weights:
         best, prefix, parent = _order(near, degrees, best)
         if prefix:
             side = [node for group in prefix for node in members[group]]
+        _join_heavy(near, degrees, parent)
         near, members = _contract(near, members, parent)
         degrees = [sum(heard.values()) for heard in near]
         if len(near) > 1:
@@ -107,6 +108,27 @@ def _order(near: list[dict[int, float]], degrees: list[float], best: float) -> t
     if len(sequence) < count:  # disconnected: what was reached is a side of a cut of no weight
         return 0.0, sequence, parent
     return best, sequence[:length], parent
+
+
+def _join_heavy(near: list[dict[int, float]], degrees: list[float], parent: list[int]) -> None:
+    """Join a node to a neighbour that holds half of its degree (Padberg and Rinaldi 1990, test 2).
+
+    Moving such a node to its neighbour's side makes no cut heavier, and the cut around it alone is known. Its degree
+    must still be that of the test, so nodes that were joined to anything in this round are left for the next.
+    """
+    touched = [False] * len(near)
+    for node in range(len(near)):
+        root = _root(parent, node)
+        if root != node:
+            touched[node] = touched[root] = True
+    for node, heard in enumerate(near):
+        if touched[node]:
+            continue
+        for other, weight in heard.items():
+            if 2.0 * weight >= degrees[node]:
+                _join(parent, node, other)
+                touched[node] = touched[other] = True
+                break
 
 
 def _root(parent: list[int], node: int) -> int:

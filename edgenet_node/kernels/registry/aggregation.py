@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
 
 from .. import aggregation
 from ..reference import aggregation as oracle
 from .kernel import Kernel
 
 BENCHMARK = "scripts/bench_kernels/aggregation.py"
+Arguments = tuple[tuple[Any, ...], Mapping[str, Any]]
 
 TABLE: Mapping[str, Kernel] = {
     "aggregation.mean/1": Kernel(
@@ -133,4 +137,18 @@ TABLE: Mapping[str, Kernel] = {
         test="tests/kernels/aggregation/test_mixing.py",
         benchmark=BENCHMARK,
     ),
+}
+
+
+def _updates(rng: np.random.Generator) -> Arguments:
+    return (rng.standard_normal((7, 300)).astype(np.float32),), {}
+
+
+def _trimmed(rng: np.random.Generator) -> Arguments:
+    return (rng.standard_normal((7, 300)).astype(np.float32), 2), {}
+
+
+EXAMPLES: Mapping[str, Callable[[np.random.Generator], Arguments]] = {
+    "aggregation.median/1": _updates,
+    "aggregation.trimmed_mean/1": _trimmed,
 }

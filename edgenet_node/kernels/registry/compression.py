@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
 
 from .. import compression
 from ..reference import compression as oracle
 from .kernel import Kernel
 
 BENCHMARK = "scripts/bench_kernels/compression.py"
+Arguments = tuple[tuple[Any, ...], Mapping[str, Any]]
 
 TABLE: Mapping[str, Kernel] = {
     "compression.quantise_int8/1": Kernel(
@@ -159,4 +163,21 @@ TABLE: Mapping[str, Kernel] = {
         test="tests/kernels/compression/test_nearest.py",
         benchmark=BENCHMARK,
     ),
+}
+
+
+def _quantise(rng: np.random.Generator) -> Arguments:
+    return (rng.standard_normal(1001).astype(np.float32), 64), {}
+
+
+def _top_k(rng: np.random.Generator) -> Arguments:
+    gradient, residual = rng.standard_normal((2, 40_000)).astype(np.float32)
+    return (gradient, residual, 4000), {}
+
+
+EXAMPLES: Mapping[str, Callable[[np.random.Generator], Arguments]] = {
+    "compression.quantise_int8/1": _quantise,
+    "compression.quantise_int4/1": _quantise,
+    "compression.quantise_affine/1": _quantise,
+    "compression.top_k/1": _top_k,
 }

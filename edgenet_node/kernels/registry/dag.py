@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
 
 from ..dag import lorentz, mechanisms, selector, topology
 from ..reference import dag as reference
@@ -10,6 +13,7 @@ from .kernel import Kernel
 
 TEST = "tests/kernels/dag"
 BENCHMARK = "scripts/bench_kernels/dag.py"
+Arguments = tuple[tuple[Any, ...], Mapping[str, Any]]
 
 TABLE: Mapping[str, Kernel] = {
     "dag.order/1": Kernel(
@@ -111,4 +115,28 @@ TABLE: Mapping[str, Kernel] = {
         test=f"{TEST}/test_selector.py",
         benchmark=BENCHMARK,
     ),
+}
+
+
+def _rows(rng: np.random.Generator) -> tuple[topology.Index, topology.Index]:
+    ends = np.sort(rng.integers(0, 12, (20, 2)), axis=1)
+    return topology.children(12, [(a, b) for a, b in ends.tolist() if a != b])
+
+
+def _order(rng: np.random.Generator) -> Arguments:
+    return _rows(rng), {}
+
+
+def _timing(rng: np.random.Generator) -> Arguments:
+    return (*_rows(rng), rng.random(12)), {}
+
+
+def _cone(rng: np.random.Generator) -> Arguments:
+    return (*_rows(rng), 2), {}
+
+
+EXAMPLES: Mapping[str, Callable[[np.random.Generator], Arguments]] = {
+    "dag.order/1": _order,
+    "dag.timing/1": _timing,
+    "dag.cone/1": _cone,
 }

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from ..graphs import attention, convolution, cut, flow, sampling
+import numpy as np
+
+from ..graphs import attention, convolution, cut, flow, rows, sampling
 from ..reference import graphs as reference
 from .kernel import Kernel
 
 TEST = "tests/kernels/graphs"
 BENCHMARK = "scripts/bench_kernels/graphs.py"
+Arguments = tuple[tuple[Any, ...], Mapping[str, Any]]
 
 TABLE: Mapping[str, Kernel] = {
     "graphs.gcn/1": Kernel(
@@ -79,4 +83,42 @@ TABLE: Mapping[str, Kernel] = {
         test=f"{TEST}/test_flow.py",
         benchmark=BENCHMARK,
     ),
+}
+
+
+def _graph(rng: np.random.Generator, *, self_loops: bool) -> rows.Rows:
+    return rows.from_edges(20, rng.integers(0, 20, 70), rng.integers(0, 20, 70), self_loops=self_loops)
+
+
+def _normal(rng: np.random.Generator, *shape: int) -> rows.F32:
+    return rng.standard_normal(shape, np.float32)
+
+
+def _gcn(rng: np.random.Generator) -> Arguments:
+    smoothing = convolution.plan(_graph(rng, self_loops=True))
+    return (_normal(rng, 20, 6), smoothing, _normal(rng, 6, 4), _normal(rng, 4)), {}
+
+
+def _gat(rng: np.random.Generator) -> Arguments:
+    weights = attention.Weights(
+        projection=_normal(rng, 6, 8),
+        source=_normal(rng, 2, 4),
+        target=_normal(rng, 2, 4),
+        bias=_normal(rng, 8),
+        edge_projection=_normal(rng, 3, 8),
+        edge=_normal(rng, 2, 4),
+    )
+    neighbours = attention.plan(_graph(rng, self_loops=True))
+    return (_normal(rng, 20, 6), neighbours, weights, _normal(rng, 70, 3), _normal(rng, 70)), {}
+
+
+def _sage(rng: np.random.Generator) -> Arguments:
+    sample = sampling.sample(_graph(rng, self_loops=False), 3, rng.random((20, 3)))
+    return (_normal(rng, 20, 6), sample, _normal(rng, 6, 4), _normal(rng, 6, 4), _normal(rng, 4)), {}
+
+
+EXAMPLES: Mapping[str, Callable[[np.random.Generator], Arguments]] = {
+    "graphs.gcn/1": _gcn,
+    "graphs.gat/1": _gat,
+    "graphs.sage/1": _sage,
 }

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
 
 from ..attention import hopfield, hyperbolic, selective
+from ..attention.workspace import Array
 from ..reference import sequence as reference
 from .kernel import Kernel
 
 TEST = "tests/kernels/sequence"
 BENCHMARK = "scripts/bench_kernels/sequence.py"
+Arguments = tuple[tuple[Any, ...], Mapping[str, Any]]
 
 TABLE: Mapping[str, Kernel] = {
     "sequence.poincare_distance/1": Kernel(
@@ -86,3 +91,17 @@ TABLE: Mapping[str, Kernel] = {
         benchmark=BENCHMARK,
     ),
 }
+
+
+def _scan(rng: np.random.Generator) -> Arguments:
+    steps, channels, states = 12, 8, 4
+
+    def normal(*shape: int) -> Array:
+        return rng.standard_normal(shape, np.float32)
+
+    delta, rates = selective.softplus(normal(steps, channels)), -np.exp(normal(states, channels))
+    parts = (normal(steps, channels), delta, rates, normal(steps, states), normal(steps, states), normal(channels))
+    return (*parts, normal(states, channels)), {"gate": normal(steps)}
+
+
+EXAMPLES: Mapping[str, Callable[[np.random.Generator], Arguments]] = {"sequence.selective_scan/1": _scan}

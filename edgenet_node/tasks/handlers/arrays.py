@@ -46,7 +46,7 @@ def read_npy(data: bytes | memoryview) -> npt.NDArray[Any]:
             raise ValueError(f"version {version}")
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, by_columns, dtype = read(stream, max_header_size=HEADER_BYTES_MAX)
-    except Exception as error:  # numpy's parser evaluates a literal: whatever it raises, the header is bad
+    except Exception as error:  # noqa: BLE001 - it evaluates a literal: whatever it raises, the header is bad
         raise ValueError(f"not a .npy file: {one_line(error)}") from None
     if dtype.kind not in KINDS or dtype.hasobject:
         raise ValueError(f"an array of {str(dtype)[:40]}, where numbers are expected")
@@ -112,7 +112,7 @@ def _read_field(value: Any, name: str) -> npt.NDArray[Any]:
         except ValueError as error:
             raise ValueError(f"{name}: {one_line(error)}") from None
     if not isinstance(value, list):
-        raise ValueError(f"{name} must be nested lists of numbers, or base64 of a .npy file")
+        raise ValueError(f"{name} must be nested lists of numbers, or base64 of a .npy file")  # noqa: TRY004 - as above
     try:
         array = np.array(value, np.float64)
     except (ValueError, TypeError, OverflowError):
@@ -147,7 +147,7 @@ def _read_npz(data: bytes) -> dict[str, npt.NDArray[Any]]:
             return {one.filename.removesuffix(".npy"): read_npy(archive.read(one)) for one in members}
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
         raise ValueError(f"not an .npz file: {one_line(error)}") from None
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - zlib's error, and what `read_npy` says of a member
         raise ValueError(f"the .npz file: {one_line(error)}") from None
 
 
@@ -156,7 +156,7 @@ def _read_safetensors(data: bytes) -> dict[str, npt.NDArray[Any]]:
 
     try:
         found: dict[str, npt.NDArray[Any]] = safetensors.load(data)
-    except Exception as error:  # its own error types, and KeyError for types that numpy lacks
+    except Exception as error:  # noqa: BLE001 - its own error types, and KeyError for types that numpy lacks
         raise ValueError(f"neither an .npz nor a .safetensors file: {one_line(error)}") from None
     if len(found) > MEMBERS_MAX:
         raise ValueError(f"more than {MEMBERS_MAX} arrays")
@@ -168,7 +168,7 @@ def _read_safetensors(data: bytes) -> dict[str, npt.NDArray[Any]]:
 
 def decode_base64(value: Any, name: str) -> bytes:
     if not isinstance(value, str):
-        raise ValueError(f"{name} must be base64 text")
+        raise ValueError(f"{name} must be base64 text")  # noqa: TRY004 - one type for whoever says whose fault it is
     if len(value) > ARRAYS_BYTES_MAX * 2:
         raise ValueError(f"{name} has more than {ARRAYS_BYTES_MAX >> 20} MiB")
     try:

@@ -103,8 +103,8 @@ class AttentionHandler(ArrayKind):
 
         causal = payload.get("causal", False)
         if not isinstance(causal, bool):
-            raise ValueError("causal must be true or false")
-        if set(arrays) != set(self.names) or len({array.ndim for array in arrays.values()} | {2, 3}) != 2:
+            raise ValueError("causal must be true or false")  # noqa: TRY004 - mapped by `parse`
+        if set(arrays) != set(self.names) or {array.ndim for array in arrays.values()} not in ({2}, {3}):
             raise ValueError("give query, key and value, all (n, d) or all (heads, n, d)")
         query, key, value = (arrays[name].reshape(-1, *arrays[name].shape[-2:]) for name in self.names)
         shapes = f"query has the shape {query.shape}, key {key.shape}, value {value.shape}"
@@ -114,7 +114,8 @@ class AttentionHandler(ArrayKind):
             raise ValueError(f"{shapes}: they do not fit together")
         for array in (query, key, value):
             check_finite(array, MAGNITUDE_MAX)
-        spec = AttentionSpec(*query.shape[:2], *key.shape[1:], value.shape[2], causal)
+        heads, queries, width = query.shape
+        spec = AttentionSpec(heads, queries, key.shape[1], width, value.shape[2], causal)
         rows = block_rows(spec)
         items = []
         for head in range(spec.heads):

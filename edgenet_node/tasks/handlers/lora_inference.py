@@ -1,6 +1,6 @@
 """`lora_inference`: y = x W + alpha (x A) B, a frozen layer with low-rank adapters (Hu et al. 2021, "LoRA"), float32.
 
-Payload: inputs `x` (n, d), base weights `w` (d, e), and an adapter `a` (d, r), `b` (r, e) of rank 1 to 16; or g adapters
+Payload: inputs `x` (n, d), base weights `w` (d, e), and an adapter `a` (d, r), `b` (r, e) of rank 1 to 16; or several,
 `a` (g, d, r), `b` (g, r, e) and `which` (n,), the number from 0 of the adapter of each input. Nested lists or base64 of
 .npy files, or all in one .npz or .safetensors file as base64 in `arrays`. `alpha` is 0.1 unless it is given. Result:
 `shape`, and `npy`, base64 of a .npy file, in the order of `x`.

@@ -82,8 +82,7 @@ def test_changed_bytes_are_refused_or_are_another_vector(
     changed = bytes(original)
     try:
         back = compression.decode_sparse(changed, 2000)
-    except ValueError as refused:
-        assert "sparse vector" in str(refused)
+    except ValueError:
         return
     assert back.indices.size == 0 or (np.diff(back.indices) > 0).all()
     assert (back.indices < back.length).all()

@@ -182,6 +182,7 @@ def test_nothing_is_allocated_with_out_and_workspace(rng: np.random.Generator) -
         compression.quantise_int4(x, block),
         compression.quantise_affine(x, block),
     )
+    binary = compression.quantise_binary(x, block)
     row, signs = x[None, : 1 << 17], np.ones(1 << 17, np.float32)
     turned = np.empty_like(row)
     calls: list[Callable[[], Any]] = [
@@ -191,6 +192,8 @@ def test_nothing_is_allocated_with_out_and_workspace(rng: np.random.Generator) -
         lambda: compression.dequantise_int4(*four, block, x.size, out=out, workspace=space),
         lambda: compression.quantise_affine(x, block, out=affine, workspace=space),
         lambda: compression.dequantise_affine(*affine, block, out=out, workspace=space),
+        lambda: compression.quantise_binary(x, block, out=binary, workspace=space),
+        lambda: compression.dequantise_binary(*binary, block, x.size, out=out, workspace=space),
         lambda: compression.rotate(row, signs, out=turned, workspace=space),
     ]
     for call in calls:

@@ -90,9 +90,8 @@ def test_every_coordinate_is_sent_in_the_end(rng: np.random.Generator) -> None:
     assert largest < 2 * size / (size // 10)
 
 
-@pytest.mark.parametrize("kind", ["normal", "ties", "sorted", "constant", "periodic"])
-def test_large_vectors_choose_as_a_full_sort_does(rng: np.random.Generator, kind: str) -> None:
-    """Also where the sampled guess is misled: a period of the sampling step shows it one value only."""
+def large(rng: np.random.Generator, kind: str) -> tuple[Array, int]:
+    """A vector that is sampled, and k. A period of the sampling step shows the sample one value only."""
     size, k = 100_000, 7_000
     x = rng.standard_normal(size).astype(np.float32)
     if kind == "ties":
@@ -104,15 +103,45 @@ def test_large_vectors_choose_as_a_full_sort_does(rng: np.random.Generator, kind
     elif kind == "periodic":
         x[:: size // 4096] = 1000.0
         k = 3 * size // 4096
+    return x, k
+
+
+KINDS = ["normal", "ties", "sorted", "constant", "periodic"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_large_vectors_choose_as_a_full_sort_does(rng: np.random.Generator, kind: str) -> None:
+    """Also where the sampled guess is misled."""
+    x, k = large(rng, kind)
     wanted = np.sort(np.argsort(-np.abs(x), kind="stable")[:k])
     np.testing.assert_array_equal(compression.largest(x, k), wanted)
-    indices, values, rest = compression.top_k(x, np.zeros(size, np.float32), k)
+    indices, values, _ = compression.top_k(x, np.zeros_like(x), k)
     np.testing.assert_array_equal(indices, wanted)
+    np.testing.assert_array_equal(values, x[wanted])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_compiled_is_the_same_on_large_vectors(rng: np.random.Generator, kind: str) -> None:
     pytest.importorskip("numba", reason="the extra [fast] is not installed")
     from edgenet_node.kernels.compiled import compression as compiled
 
-    for left, right in zip((indices, values, rest), compiled.top_k(x, np.zeros(size, np.float32), k), strict=True):
+    x, k = large(rng, kind)
+    ours, theirs = compression.top_k(x, np.zeros_like(x), k), compiled.top_k(x, np.zeros_like(x), k)
+    for left, right in zip(ours, theirs, strict=True):
         np.testing.assert_array_equal(left, right)
+
+
+@pytest.mark.parametrize("package", ["numpy", "numba"])
+def test_the_result_may_replace_the_residual(rng: np.random.Generator, package: str) -> None:
+    if package == "numba":
+        pytest.importorskip("numba", reason="the extra [fast] is not installed")
+        from edgenet_node.kernels.compiled.compression import top_k
+    else:
+        from edgenet_node.kernels.compression import top_k
+    for size in (1000, 50_000):
+        gradient, residual = rng.standard_normal((2, size)).astype(np.float32)
+        wanted = oracle.top_k(gradient, residual, size // 10)[1]
+        np.testing.assert_array_equal(top_k(gradient, residual, size // 10, out=residual)[2], wanted)
 
 
 @settings(max_examples=40)

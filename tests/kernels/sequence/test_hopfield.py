@@ -19,7 +19,8 @@ Array = npt.NDArray[np.float32]
 
 def unit(rng: np.random.Generator, count: int, width: int) -> Array:
     rows = rng.standard_normal((count, width))
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    unit_rows: Array = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    return unit_rows
 
 
 @given(

@@ -23,7 +23,8 @@ def ball(rng: np.random.Generator, count: int, width: int, curvature: float, rea
     """Points at all radii up to `reach` of the ball's."""
     directions = rng.standard_normal((count, width))
     directions /= np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-9)
-    return (directions * rng.uniform(0, reach, (count, 1)) / np.sqrt(curvature)).astype(np.float32)
+    points: Array = (directions * rng.uniform(0, reach, (count, 1)) / np.sqrt(curvature)).astype(np.float32)
+    return points
 
 
 @st.composite
@@ -78,8 +79,8 @@ def test_flat_limit_is_euclidean() -> None:
 def test_mobius_translation_is_an_isometry() -> None:
     rng = np.random.default_rng(5)
     x, y, by = ball(rng, 8, 3, 1.0, 0.7), ball(rng, 8, 3, 1.0, 0.7), ball(rng, 1, 3, 1.0, 0.7)
-    moved = [hyperbolic.mobius_add(by, part).astype(np.float32) for part in (x, y)]
-    np.testing.assert_allclose(hyperbolic.distance(*moved), hyperbolic.distance(x, y), rtol=1e-4)
+    there, beyond = (hyperbolic.mobius_add(by, part).astype(np.float32) for part in (x, y))
+    np.testing.assert_allclose(hyperbolic.distance(there, beyond), hyperbolic.distance(x, y), rtol=1e-4)
 
 
 @given(clouds(), st.sampled_from([0.05, 1.0, 4.0]), st.sampled_from(["none", "keys", "edges", "closed"]))
@@ -166,13 +167,13 @@ def test_project_keeps_the_inside_and_pulls_back_the_outside() -> None:
 @pytest.mark.parametrize("temperature", [1.0, 0.05])
 def test_nothing_is_allocated_and_no_input_written(temperature: float) -> None:
     rng = np.random.default_rng(11)
-    arrays = [ball(rng, 1024, 64, 1.0) for _ in range(3)]
+    query, key, value = arrays = [ball(rng, 1024, 64, 1.0) for _ in range(3)]
     kept = [part.copy() for part in arrays]
     workspace, out = Workspace(), np.empty((1024, 64), np.float32)
     for _ in range(3):
-        hyperbolic.hyperbolic(*arrays, 1.0, temperature, out=out, workspace=workspace)
+        hyperbolic.hyperbolic(query, key, value, 1.0, temperature, out=out, workspace=workspace)
     tracemalloc.start()
-    hyperbolic.hyperbolic(*arrays, 1.0, temperature, out=out, workspace=workspace)
+    hyperbolic.hyperbolic(query, key, value, 1.0, temperature, out=out, workspace=workspace)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < out.nbytes  # numpy casts and broadcasts in pieces of at most 200 kB, whatever the size

@@ -18,7 +18,7 @@ from edgenet_node.kernels.reference import sequence as reference
 Array = npt.NDArray[np.float32]
 
 
-def problem(seed: int, count: int, width: int, states: int) -> dict[str, Array]:
+def problem(seed: int, count: int, width: int, states: int) -> dict[str, Any]:
     rng = np.random.default_rng(seed)
 
     def normal(*shape: int) -> Array:

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -42,11 +44,12 @@ def test_coverage_is_exact_over_all_orders(n: int, alpha: float, tied: bool) -> 
 @pytest.mark.parametrize("noise", ["normal", "cauchy", "skewed"])
 def test_coverage_holds_for_any_model_and_noise(noise: str) -> None:
     generator, runs, alpha, n = np.random.default_rng(1), 4000, 0.1, 25
-    draw = {
+    draws: dict[str, Callable[[int], npt.NDArray[np.float64]]] = {
         "normal": generator.standard_normal,
         "cauchy": generator.standard_cauchy,
         "skewed": lambda size: generator.exponential(size=size) ** 3,
-    }[noise]
+    }
+    draw = draws[noise]
     hits = 0
     for _ in range(runs):
         y = draw(n + 1)

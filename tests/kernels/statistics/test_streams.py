@@ -31,7 +31,7 @@ def test_page_hinkley_is_the_largest_sum_from_any_beginning(values: list[float],
 def test_page_hinkley_finds_a_change_and_starts_again(rise: bool) -> None:
     generator = np.random.default_rng(1)
     for _ in range(20):
-        state, found = page_hinkley.start(0.2, 10.0, 100), list[tuple[int, str]]()
+        state, found = page_hinkley.start(0.2, 10.0, 100), list[tuple[int, page_hinkley.Drift]]()
         for t in range(1000):
             rate = 0.2 if (t < 500) == rise else 0.7
             state, drift = page_hinkley.update(state, float(generator.random() < rate))

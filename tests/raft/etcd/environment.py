@@ -352,7 +352,7 @@ class Environment:
         for node in nodes:
             if self._waiting(node.config.id):
                 busy = True
-                self._titled(node, "receiving messages", lambda one: self._deliver_all(one))
+                self._titled(node, "receiving messages", self._deliver_all)
         for node in nodes:
             if node.append_work:
                 busy = True

@@ -43,8 +43,8 @@ def scripts(folder: str) -> list[Path]:
 
 
 def parse(text: str) -> Iterator[Command]:
-    """Commands in order. A directive, lines of input, `----`, expected output up to a blank line; where the output holds
-    blank lines, it stands between two pairs of `----`."""
+    """Commands in order. A directive, lines of input, `----`, expected output up to a blank line; where the output
+    holds blank lines, it stands between two pairs of `----`."""
     lines = text.split("\n")
     at = 0
     while at < len(lines):
