@@ -248,7 +248,7 @@ class RaftCore:
                     self._touch(now)
                 return []
             case Done(("forward", int() as run), value, error):
-                return self._forwarding.answered(run, value, error)
+                return self._forwarding.answered(run, value, error, now)
             case Done(("chunk", int() as run), value, error) if member is not None:
                 self._touch(now)
                 return member.chunk(run, b"" if error is not None else value.data, error, now)

@@ -241,9 +241,10 @@ class RaftLog:
 
     def has_committed(self, *, unstable: bool) -> bool:
         """Is there something to apply? `unstable`: also what storage does not hold yet. A snapshot goes first."""
-        if self._applying_paused or self.snapshot is not None:
+        applying = self.applying
+        if applying >= self.committed or self._applying_paused or self.snapshot is not None:
             return False
-        return self.applying < (self.committed if unstable else min(self.committed, self._offset - 1))
+        return unstable or applying < self._offset - 1
 
     def next_committed(self, *, unstable: bool) -> tuple[Entry, ...]:
         if not self.has_committed(unstable=unstable):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..errors import InvariantError
-from ..wire.raft import ConfState, Entry, Message, MessageKind
+from ..wire.raft import ConfState, Entry, Message, MessageKind, Snapshot
 from .checks import check
 from .confchange import Change, encode_change, entry_kind
 from .config import LOCAL_APPEND_THREAD, LOCAL_APPLY_THREAD, Config, Rng
@@ -166,50 +166,29 @@ class RawNode:
         """What is to be done; it counts as under way from now on."""
         raft, log = self._raft, self._raft.log
         must_sync = log.has_unstable() or raft.term != self._hard_state.term or raft.vote != self._hard_state.vote
-        hard = self._take_hard_state()
-        entries = log.next_unstable()
+        hard, soft = self._take_hard_state(), self._take_soft_state()
+        entries, committed = log.next_unstable(), log.next_committed(unstable=not self._async)
         snapshot = log.snapshot if log.has_next_snapshot() else None
-        committed = log.next_committed(unstable=not self._async)
-        append = StorageAppend(
-            MessageKind.STORAGE_APPEND,
-            to=LOCAL_APPEND_THREAD,
-            sender=raft.id,
-            term=0 if hard is None else hard.term,
-            vote=0 if hard is None else hard.vote,
-            commit=0 if hard is None else hard.commit,
-            entries=entries,
-            snapshot=snapshot,
-            responses=(*raft.outbox_after_append, *self._append_responses(append_snapshot=snapshot is not None)),
-        )
-        applied = self._applied_response(committed)
-        messages = list(raft.outbox)
+        promises = raft.outbox_after_append
+        responses = (*promises, *self._append_responses(snapshot))
+        messages = raft.outbox
         if self._async:
-            if entries or raft.outbox_after_append or hard is not None or snapshot is not None:
-                messages.append(append)
+            if entries or promises or hard is not None or snapshot is not None:
+                messages.append(self._append_request(hard, entries, snapshot, responses))
             if committed:
-                messages.append(
-                    StorageApply(
-                        MessageKind.STORAGE_APPLY,
-                        to=LOCAL_APPLY_THREAD,
-                        sender=raft.id,
-                        entries=committed,
-                        responses=applied,
-                    )
-                )
+                messages.append(self._apply_request(committed))
         else:
             if self._steps_on_advance:
                 raise InvariantError("ready was called twice without advance")
-            messages += [message for message in append.responses if message.to != raft.id]
-            self._steps_on_advance = [message for message in append.responses if message.to == raft.id]
-            self._steps_on_advance += applied
+            messages += [message for message in responses if message.to != raft.id]
+            self._steps_on_advance = [message for message in responses if message.to == raft.id]
+            self._steps_on_advance += self._applied_responses(committed)
         read_states = tuple(raft.read_states)
-        raft.outbox.clear()
-        raft.outbox_after_append.clear()
+        raft.outbox, raft.outbox_after_append = [], []
         raft.read_states.clear()
         log.accept_unstable()
         if committed:
             log.accept_applying(committed[-1].index, size_of(committed), unstable=not self._async)
-        soft = self._take_soft_state()
         return Ready(soft, hard, read_states, entries, snapshot, committed, tuple(messages), must_sync)
 
     def _take_hard_state(self) -> HardState | None:
@@ -226,7 +205,26 @@ class RawNode:
         self._soft_state = soft
         return soft
 
-    def _append_responses(self, *, append_snapshot: bool) -> tuple[Message, ...]:
+    def _append_request(
+        self,
+        hard: HardState | None,
+        entries: tuple[Entry, ...],
+        snapshot: Snapshot | None,
+        responses: tuple[Message, ...],
+    ) -> StorageAppend:
+        return StorageAppend(
+            MessageKind.STORAGE_APPEND,
+            to=LOCAL_APPEND_THREAD,
+            sender=self._raft.id,
+            term=0 if hard is None else hard.term,
+            vote=0 if hard is None else hard.vote,
+            commit=0 if hard is None else hard.commit,
+            entries=entries,
+            snapshot=snapshot,
+            responses=responses,
+        )
+
+    def _append_responses(self, snapshot: Snapshot | None) -> tuple[Message, ...]:
         """Tells this member what is stable: after its own acknowledgements, which need the terms of these entries.
 
         It names the last entry of the log and the term of now, even if no entry is saved this time, and is ignored in a
@@ -235,7 +233,7 @@ class RawNode:
         """
         raft, log = self._raft, self._raft.log
         unstable = log.has_any_unstable()
-        if not unstable and not append_snapshot:
+        if not unstable and snapshot is None:
             return ()
         return (
             Message(
@@ -245,11 +243,20 @@ class RawNode:
                 term=raft.term,
                 index=log.last_index if unstable else 0,
                 log_term=log.last_term if unstable else 0,
-                snapshot=log.snapshot if append_snapshot else None,
+                snapshot=snapshot,
             ),
         )
 
-    def _applied_response(self, committed: tuple[Entry, ...]) -> tuple[Message, ...]:
+    def _apply_request(self, committed: tuple[Entry, ...]) -> StorageApply:
+        return StorageApply(
+            MessageKind.STORAGE_APPLY,
+            to=LOCAL_APPLY_THREAD,
+            sender=self._raft.id,
+            entries=committed,
+            responses=self._applied_responses(committed),
+        )
+
+    def _applied_responses(self, committed: tuple[Entry, ...]) -> tuple[Message, ...]:
         if not committed:
             return ()
         return (

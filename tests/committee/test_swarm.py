@@ -6,7 +6,8 @@ import pytest
 from msgspec import structs
 
 from edgenet_node.committee.settings import CommitteeSettings
-from edgenet_node.errors import Refused, UsageError
+from edgenet_node.effects import Call, Done, Envelope, Now, Publish, Reply
+from edgenet_node.errors import Overloaded, Refused, Unreachable, UsageError
 from edgenet_node.messages.committee import (
     AcceptEpoch,
     ChangeCommittee,
@@ -244,3 +245,23 @@ def test_only_a_member_can_recover() -> None:
     swarm = formed(4, 3)
     with pytest.raises(Exception, match="no member"):
         swarm.ask(3, RecoverCommittee())
+
+
+def test_a_node_that_reaches_no_member_is_heard_by_gossip() -> None:
+    swarm = formed(5, 3)
+    core = swarm.hosts[4].drivers["raft"].core
+    query = Propose("registry", b"g" * 16, 1, 1, b"no command")
+    now = Now(1000.0, 1000.0)
+    effects = core.step(Envelope(query, 77), now)
+    tried = []
+    while calls := [effect for effect in effects if isinstance(effect, Call)]:
+        tried.append(calls[0].peer)
+        effects = core.step(Envelope(Done(calls[0].tag, None, Unreachable("cut off"))), now)
+    assert sorted(tried) == sorted(swarm.peers[:3])
+    notice, reply = effects
+    assert isinstance(notice, Publish)
+    assert isinstance(reply, Reply)
+    assert isinstance(reply.error, Overloaded)
+    swarm.hosts[1].hear(swarm.peers[4], notice.body)
+    swarm.run(1)
+    assert swarm.ask(4, query).duplicate, "it is in the log already"

@@ -10,6 +10,7 @@ from msgspec import structs
 
 from edgenet_node.errors import Malformed
 from edgenet_node.raft.confchange import Change, decode_change
+from edgenet_node.raft.errors import ProposalDropped
 from edgenet_node.raft.rawnode import Config, HardState, RawNode, ReadState, Role, StorageAppend, StorageApply
 from edgenet_node.raft.state import Raft
 from edgenet_node.raft.storage import NO_LIMIT, MemoryStorage
@@ -41,9 +42,11 @@ class Member:
         self.reads: list[ReadState] = []
         self.start()
 
-    def start(self, applied: int = 0) -> None:
+    def start(self) -> None:
+        """From disk: its state machine begins at the snapshot, and applies again what came after."""
         self.waiting.clear()
-        self.raw = RawNode(self.config, self.storage, Random(self.config.id), applied=applied)
+        self.reads.clear()
+        self.raw = RawNode(self.config, self.storage, Random(self.config.id), applied=self.storage.snapshot().index)
 
     @property
     def raft(self) -> Raft:
@@ -143,6 +146,8 @@ class Group:
             return
         try:
             self.members[carried.to].raw.step(carried)
+        except ProposalDropped:
+            return
         except Malformed as error:
             self.malformed.append(error)
 

@@ -143,6 +143,18 @@ def test_the_vote_outlives_a_restart() -> None:
     assert [one.reject for one in group.flying] == [True]
 
 
+def test_who_gives_its_vote_waits_before_it_campaigns_itself() -> None:
+    group = Group(3)
+    for _ in range(9):
+        group[2].raw.tick()
+    group[2].raw.step(Message(VOTE, to=2, sender=1, term=1))
+    assert group[2].raft.election_elapsed == 0
+    for _ in range(9):
+        group[2].raw.tick()
+    group[2].raw.step(Message(VOTE, to=2, sender=1, term=1))  # again: the answer was lost
+    assert group[2].raft.election_elapsed == 0
+
+
 def test_a_pre_vote_changes_nothing_at_the_voter() -> None:
     group = Group(3, pre_vote=True)
     group[2].raw.step(Message(PRE_VOTE, to=2, sender=1, term=7))

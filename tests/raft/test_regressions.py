@@ -401,3 +401,76 @@ def test_a_lagging_disk_does_not_mix_up_logs_of_three_leaders() -> None:
                 member.raw.step(response)
         assert (not member.raft.log.has_any_unstable()) == stable
         assert member.log == [1, 2]
+
+
+def test_a_snapshot_that_our_log_reaches_only_commits() -> None:
+    group = Group({2: storage((1, 1, 1), hard=HardState(1, 0, 1))})
+    snapshot = Snapshot(2, 1, ConfState((1, 2, 3)))
+    group[2].raw.step(Message(MessageKind.SNAP, to=2, sender=1, term=1, snapshot=snapshot))
+    assert (group[2].raft.log.committed, group[2].log) == (2, [1, 1, 1])
+
+
+def test_a_snapshot_saved_in_an_earlier_term_is_installed_all_the_same() -> None:
+    """Not so entries: they may have been overwritten. And nobody campaigns before it is installed."""
+    group = Group(3)
+    member = group[3]
+    member.stalled = True
+    snapshot = Snapshot(9, 1, ConfState((1, 2, 3)))
+    member.raw.step(Message(MessageKind.SNAP, to=3, sender=1, term=1, snapshot=snapshot))
+    group.collect(3)
+    member.raw.step(Message(MessageKind.HEARTBEAT, to=3, sender=2, term=2))
+    member.raw.campaign()
+    assert member.role() is Role.FOLLOWER
+    group.flush(3)
+    assert (member.raft.log.applied, member.raft.log.snapshot) == (9, None)
+    member.raw.campaign()
+    assert member.role() is Role.CANDIDATE
+
+
+def test_with_fewer_voters_more_may_be_committed_at_once() -> None:
+    """x is with 1 and 2 of {1 2 3 4}; once 4 is removed, that is a majority."""
+    group = Group(4)
+    group.elect(1)
+    group.cut.add(4)
+
+    def not_x_to_3(message: Message) -> Message | None:
+        return None if message.to == 3 and any(one.data == b"x" for one in message.entries) else message
+
+    group.carry = not_x_to_3
+    group[1].raw.propose_conf_change(_remove(4))
+    group.propose(1, b"x")
+    assert group[1].data == [b"x"]
+
+
+def test_a_joint_configuration_is_left_once_by_a_leader_that_finds_it() -> None:
+    """Not while there may be another change in what it has not applied."""
+    group = Group(3, max_committed_size_per_ready=1)
+    group.elect(1)
+    group.join(4)
+    group.cut.add(3)
+    group.carry = lambda message: message if message.kind is not APP_RESP else None
+    add = ConfChangeSingle(ChangeKind.ADD_NODE, 4)
+    group[1].raw.propose_conf_change(ConfChangeV2(Transition.JOINT_IMPLICIT, (add,)))
+    group.propose(1, b"a", b"b")
+    group.cut = {1}
+    group.carry = lambda message: message
+    group.elect(2)
+    group.tick(2, 3)
+    assert group[4].raw.status().conf_state == ConfState((1, 2, 3, 4))
+    rest = [(one.kind.name, one.data) for one in group[2].entries()[-2:]]
+    assert rest == [("NORMAL", b""), ("CONF_CHANGE_V2", b"")]
+
+
+def test_what_is_uncommitted_is_counted_anew_in_each_term() -> None:
+    group = Group(3, max_uncommitted_size=4)
+    group.elect(1)
+    group.cut |= {2, 3}
+    group.propose(1, b"1234")
+    group.cut = {1}
+    group.elect(2)
+    group.cut = set()
+    group.tick(2, 2)
+    group.elect(1)
+    assert group[1].raw.status().uncommitted_size == 0
+    group.propose(1, b"5678")
+    assert group[2].data == [b"5678"]

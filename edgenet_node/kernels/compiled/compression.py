@@ -34,7 +34,7 @@ def _largest(x):  # type: ignore[no-untyped-def]
 
 @numba.njit(nogil=True, cache=True)
 def _range(x):  # type: ignore[no-untyped-def]
-    """The patterns of min x and max x: floats order like their patterns as signed integers once negative ones are turned over."""
+    """The patterns of min x and max x: floats order like signed integers, once negative patterns are turned over."""
     patterns = x.view(np.int32)
     least = np.int32(0x7FFFFFFF)
     most = np.int32(-0x80000000)

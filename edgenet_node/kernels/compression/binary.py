@@ -79,8 +79,10 @@ def dequantise_binary(
     """`+scale` where the bit is 1, `-scale` elsewhere: (size,) float32. O(size)."""
     result = out if out is not None else np.empty(size, np.float32)
     whole_bytes = size // 8
-    if whole_bytes:
-        np.take(SIGNS, bits[:whole_bytes], axis=0, out=result[: whole_bytes * 8].reshape(-1, 8), mode="clip")
+    # By tiles: numpy first copies the bytes to indices that are eight times as long.
+    for start in range(0, whole_bytes, TILE // 8):
+        stop = min(start + TILE // 8, whole_bytes)
+        np.take(SIGNS, bits[start:stop], axis=0, out=result[8 * start : 8 * stop].reshape(-1, 8), mode="clip")
     if size % 8:
         result[whole_bytes * 8 :] = SIGNS[bits[whole_bytes], : size % 8]
     whole = size // block

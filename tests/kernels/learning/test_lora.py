@@ -182,7 +182,7 @@ def test_steps_descend_and_use_every_rank() -> None:
     target = x @ dense(adapter(generator, 3, 12, 10, 1.0)).astype(np.float32)
     one, losses = adapters.start(12, 10, 4, generator, 1.0), []
     for _ in range(400):
-        residual: Array = (x @ one.down.T) @ one.up - target
+        residual = np.asarray((x @ one.down.T) @ one.up - target, np.float32)
         losses.append(float(np.square(residual).mean()))
         one = adapters.step(one, lora.gradients(x, residual / np.float32(64), one), 0.02)
     assert losses[-1] < 1e-3 * losses[0]
