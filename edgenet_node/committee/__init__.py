@@ -16,6 +16,7 @@ the genesis names.
 | `reshaping` | changing the committee: prepare, learn, joint change, certificate, leave |
 | `following` | heads by gossip or by asking, rows from anybody |
 | `submitting` | this node's own commands, exactly once |
+| `reading` | linearizable reads on a member |
 
 What it drives: membership refuses who is banned, and under `admission = listed` who is not admitted
 (`AdmissionChanged`); where commands are sent (`LearnRoster`); heads are as frequent as `head_interval_ms` says.

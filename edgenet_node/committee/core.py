@@ -21,6 +21,7 @@ from .chain import Chain, digest
 from .following import Following
 from .office import Office
 from .parameters import PARAMETERS
+from .reading import Reading
 from .record import Record
 from .reshaping import Plan
 from .settings import CommitteeSettings, Rng
@@ -83,6 +84,7 @@ class CommitteeCore:
         self._office = Office(signer, settings, rng)
         self._following = Following(settings, rng)
         self._submitting = Submitting(signer, settings, entropy)
+        self._reading = Reading(settings.command_timeout_s)
         self._raft: raft.CommitteeView | None = None
         self._addresses: tuple[str, ...] = ()
         self._admission: messages.Admission | None = None
@@ -119,6 +121,7 @@ class CommitteeCore:
             self._swarm_at,
             self._register_at,
             self._submitting.wake_at,
+            self._reading.wake_at,
             self._office.wake_at,
             math.inf if self._is_member or self._record is None else self._following.wake_at,
         )
@@ -158,7 +161,9 @@ class CommitteeCore:
         """Questions of peers and of the owner."""
         try:
             match e.body:
-                case messages.GetRegistry():
+                case messages.GetRegistry(linearizable):
+                    if linearizable:
+                        return self._read_safely(e.reply_to, now)
                     return [Reply(e.reply_to, self._view())]
                 case messages.GetAdmission():
                     return [Reply(e.reply_to, admission(self._known()))]
@@ -217,6 +222,7 @@ class CommitteeCore:
             out += self._once("addresses", network.GetAddresses())
         if now.mono >= self._submitting.wake_at:
             out += self._submitting.tick(now)
+        out += self._reading.expire(now)
         record = self._record
         if record is None:
             return out
@@ -250,6 +256,8 @@ class CommitteeCore:
                 return self._status_now()
             case ("log",):
                 return self._page(value, now)
+            case ("barrier", int() as count):
+                return [*self._reading.confirmed(count, value, error), *self._answer_reads()]
             case ("proposed", int() as count):
                 return self._submitting.proposed(count, value, error, member=self._is_member, now=now)
             case ("prepared", int() as count):
@@ -361,7 +369,7 @@ class CommitteeCore:
             out += self._admit()
         out += self._office.certify_set(record, now)
         self._advanced = max(self._advanced, page.commit)
-        return [*out, *self._read()]
+        return [*out, *self._answer_reads(), *self._read()]
 
     def _took(self, record: Record, index: int, applied: Any, changed: bool, now: Now) -> list[Effect]:
         out: list[Effect] = []
@@ -375,6 +383,19 @@ class CommitteeCore:
             out += self._office.wrote(record, mark=False, now=now)
             out += self._status_now()
         return out
+
+    def _read_safely(self, reply_to: int, now: Now) -> list[Effect]:
+        self._known()
+        if not self._is_member:
+            raise Refused("only members of the committee answer a linearizable read: ask on one that is")
+        return self._reading.begin(reply_to, now)
+
+    def _answer_reads(self) -> list[Effect]:
+        ready = self._reading.take(self._known().cursor)
+        if not ready:
+            return []
+        view = self._view()
+        return [Reply(reply_to, view) for reply_to in ready]
 
     def _give(self, upto: int) -> list[Effect]:
         record = self._record

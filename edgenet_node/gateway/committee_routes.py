@@ -87,8 +87,8 @@ class CommitteeRoutes:
         await self._ask(AcceptEpoch(body.digest))
         return answer({"accepted": body.digest})
 
-    async def registry(self, _: Request) -> Response:
-        view = await self._ask(GetRegistry())
+    async def registry(self, request: Request) -> Response:
+        view = await self._ask(GetRegistry(_flag(request, "linearizable")))
         return answer(
             {
                 "index": view.index,
@@ -142,6 +142,13 @@ def committee_status(view: RegistryView) -> dict[str, Any]:
         "alarms": view.alarms,
         "figures": None if raft is None else raft.figures,
     }
+
+
+def _flag(request: Request, name: str) -> bool:
+    text = request.query_params.get(name, "0")
+    if text not in ("0", "1"):
+        raise UsageError(f"{name} is 0 or 1, not {text[:16]!r}")
+    return text == "1"
 
 
 def _member(row: Any) -> dict[str, Any]:

@@ -27,6 +27,10 @@ WINDOW_TEXTS = 4096  # bounds the memory for token ids; sorting over more gains 
 CHUNK_TOKENS = 1024  # about 0.12 s of one core, hence the longest wait for `should_stop`; 12 MiB of workspace
 
 
+Forward = Callable[[EncoderWeights, npt.NDArray[np.int32], Sequence[Group], Workspace], Array]
+"""As `transformer.forward`."""
+
+
 class Encoded(Struct, frozen=True, eq=False):
     """`vectors` float32 (texts, 384), unit length; `tokens` int32 (texts,), word pieces used; `truncated`: texts cut
     at 256 word pieces, whose vectors describe their beginning only."""
@@ -39,13 +43,15 @@ class Encoded(Struct, frozen=True, eq=False):
 class Encoder:
     """Immutable: weights and tokeniser. May be shared by threads that each bring their own `Workspace`."""
 
-    def __init__(self, weights: EncoderWeights, pieces: WordPieces) -> None:
+    def __init__(self, weights: EncoderWeights, pieces: WordPieces, forward: Forward = forward) -> None:
         self._weights = weights
         self._pieces = pieces
+        self._forward = forward
 
     @classmethod
-    def open(cls, cache_folder: Path, model_folder: Path | None = None) -> Encoder:
+    def open(cls, cache_folder: Path, model_folder: Path | None = None, forward: Forward = forward) -> Encoder:
         """From the published files in `model_folder` (the installed package by default), prepared in `cache_folder`.
+        `forward` is that of `encoder.minilm_l6/1` in the caller's backend.
 
         `WeightsMissing`, `CorruptData` or `StoreError` say what to do; about 0.1 s, and 0.5 s the first time.
         """
@@ -53,7 +59,7 @@ class Encoder:
         tokenizer_json = encoder_weights.read_verified(
             files.tokenizer, encoder_weights.TOKENIZER_BYTES, encoder_weights.TOKENIZER_SHA256
         )
-        return cls(encoder_weights.prepare(files, cache_folder), WordPieces(tokenizer_json))
+        return cls(encoder_weights.prepare(files, cache_folder), WordPieces(tokenizer_json), forward)
 
     def encode(
         self,
@@ -76,7 +82,7 @@ class Encoder:
                 if should_stop is not None and should_stop():
                     raise Cancelled(f"encoding stopped before text {first + int(members.min())} of {len(texts)}")
                 ids = np.concatenate([pieces.ids[i] for i in members])
-                vectors[first + members] = forward(self._weights, ids, _groups(lengths[members]), workspace)
+                vectors[first + members] = self._forward(self._weights, ids, _groups(lengths[members]), workspace)
         return Encoded(vectors=vectors, tokens=tokens, truncated=truncated)
 
     def encode_one(self, text: str, *, workspace: Workspace | None = None) -> Array:

@@ -15,7 +15,7 @@ all tokens; only attention looks at sequences. What makes it fast on numpy, with
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -152,6 +152,26 @@ def layer_norm(x: Array, gain: Array, shift: Array, workspace: Workspace) -> Non
     np.add(x, shift, out=x)
 
 
+def residual_norm(x: Array, y: Array, bias: Array, gain: Array, shift: Array, workspace: Workspace) -> None:
+    """`x = layer_norm(x + y + bias)` for x, y (n, 384), bias, gain and shift (384,); y is scratch afterwards."""
+    np.add(y, bias, out=y)
+    np.add(x, y, out=x)
+    layer_norm(x, gain, shift, workspace)
+
+
+def bias_gelu(hidden: Array, bias: Array, workspace: Workspace) -> None:
+    """`gelu_scaled(hidden + bias)` in place for hidden (1536, n), contiguous, bias (1536,)."""
+    np.add(hidden, bias[:, None], out=hidden)
+    gelu_scaled(hidden, workspace.gelu)
+
+
+class Steps(Struct, frozen=True):
+    """The element-wise steps of a layer, which `kernels.compiled.encoder` replaces."""
+
+    residual_norm: Callable[[Array, Array, Array, Array, Array, Workspace], None] = residual_norm
+    bias_gelu: Callable[[Array, Array, Workspace], None] = bias_gelu
+
+
 def _tile(rows: int, depth: int) -> int:
     """How many outputs to compute at once for `rows` input rows of `depth`; 0: all of them."""
     return next((tile for tile in TILES if rows <= ROWS_FEW and rows * depth * tile <= TILE_PRODUCT_MAX), 0)
@@ -247,22 +267,17 @@ def _attention(layer: LayerWeights, steps: Sequence[_Step], tokens: int, workspa
         _attend(steps, subtract_maximum=True)
 
 
-def _feed_forward(layer: LayerWeights, x: Array, context: Array, workspace: Workspace) -> None:
+def _feed_forward(layer: LayerWeights, x: Array, context: Array, workspace: Workspace, steps: Steps) -> None:
     """Output projection, layer norm, GELU block, layer norm for one block of rows; `x` (n, 384) in place."""
     rows = x.shape[0]
     y = workspace.y[:rows]
     hidden = workspace.hidden[: HIDDEN * rows].reshape(HIDDEN, rows)
     product(context, layer.mix, y)
-    np.add(y, layer.mix_bias, out=y)
-    np.add(x, y, out=x)
-    layer_norm(x, layer.mix_gain, layer.mix_shift, workspace)
+    steps.residual_norm(x, y, layer.mix_bias, layer.mix_gain, layer.mix_shift, workspace)
     product_transposed(layer.expand, x, hidden)
-    np.add(hidden, layer.expand_bias[:, None], out=hidden)
-    gelu_scaled(hidden, workspace.gelu)
+    steps.bias_gelu(hidden, layer.expand_bias, workspace)
     product(hidden.T, layer.contract, y)
-    np.add(y, layer.contract_bias, out=y)
-    np.add(x, y, out=x)
-    layer_norm(x, layer.contract_gain, layer.contract_shift, workspace)
+    steps.residual_norm(x, y, layer.contract_bias, layer.contract_gain, layer.contract_shift, workspace)
 
 
 def forward(
@@ -273,6 +288,17 @@ def forward(
     Each is the mean of its sequence's last-layer tokens divided by its length (Reimers and Gurevych 2019). Every id is
     below the vocabulary size and every length within the position table; a zero mean stays zero.
     """
+    return run(weights, ids, groups, workspace, Steps())
+
+
+def run(
+    weights: EncoderWeights,
+    ids: npt.NDArray[np.int32],
+    groups: Sequence[Group],
+    workspace: Workspace,
+    elementwise: Steps,
+) -> Array:
+    """`forward` with these element-wise steps."""
     tokens = ids.size
     workspace.reserve(tokens)
     x, context = workspace.x[:tokens], workspace.context[:tokens]
@@ -288,7 +314,7 @@ def forward(
         for layer in weights.layers:
             _attention(layer, steps, tokens, workspace)
             for start, stop in pairwise(bounds):
-                _feed_forward(layer, x[start:stop], context[start:stop], workspace)
+                _feed_forward(layer, x[start:stop], context[start:stop], workspace, elementwise)
     return _pool(x, groups)
 
 

@@ -90,7 +90,10 @@ class RegistryView(Struct, frozen=True):
 
 
 class GetRegistry(Query[RegistryView], frozen=True):
-    pass
+    """As this node has it; `linearizable`: with everything decided anywhere before the question, which only members of
+    the committee can say (`Refused` by others), and only while a quorum is there (`Overloaded`, `TimedOut`)."""
+
+    linearizable: bool = False
 
 
 class Admission(Struct, frozen=True):

@@ -39,7 +39,11 @@ the log and does not count.
 
 **Differences from etcd**, none of them in what its scripts show: sessions, as said; impossible messages are `Malformed`
 where etcd panics; a message for another member is ignored; a change that could not be applied is refused when proposed,
-and changes nothing if it is applied all the same; at most 4096 reads wait at a leader.
+and changes nothing if it is applied all the same; a new member takes a snapshot from before it was added; a proposal
+passed on has the member that passes it on as its sender, and reads of others are not passed on; at most 4096 reads
+wait at a leader; the only voter answers a read alone only after a commit in its term; a rejected vote tells what is
+committed, and a joint configuration is left also after leadership was not handed over, as groups could come to a stop
+otherwise.
 
 **Limits.** 16 members (`wire.raft`), entries of 64 KiB; `Config` bounds appends, windows, uncommitted and unapplied
 bytes.

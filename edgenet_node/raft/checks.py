@@ -20,7 +20,10 @@ from .ready import Role
 from .state import Raft
 
 _WITHOUT_TERM: Final = frozenset({MessageKind.PROP, MessageKind.READ_INDEX})
-_TO_ITSELF: Final = frozenset({MessageKind.APP_RESP, MessageKind.VOTE_RESP, MessageKind.PRE_VOTE_RESP})
+_IN_OUR_NAME: Final = frozenset(
+    {MessageKind.APP_RESP, MessageKind.VOTE_RESP, MessageKind.PRE_VOTE_RESP, MessageKind.TRANSFER_LEADER}
+)
+"""Promises to ourselves; and the wish that we lead, which has us as its sender."""
 
 
 def check(raft: Raft, message: Message) -> None:
@@ -30,7 +33,7 @@ def check(raft: Raft, message: Message) -> None:
         raise Malformed(f"{kind.name} does not travel")
     if not 0 < message.sender < 2**63:
         raise Malformed(f"{kind.name} from nobody")
-    if message.sender == raft.id and kind not in _TO_ITSELF:
+    if message.sender == raft.id and kind not in _IN_OUR_NAME:
         raise Malformed(f"{kind.name} from ourselves")
     if kind in _WITHOUT_TERM:
         if message.term:

@@ -3,6 +3,8 @@ thesis, sections 9.6 and 6.4.1)."""
 
 from __future__ import annotations
 
+import struct
+
 from ..wire.raft import Message, MessageKind
 from .config import TRANSFER
 from .quorum import VoteResult
@@ -11,6 +13,9 @@ from .sending import broadcast_append
 from .state import NOBODY, Raft
 
 _ANSWER = {MessageKind.VOTE: MessageKind.VOTE_RESP, MessageKind.PRE_VOTE: MessageKind.PRE_VOTE_RESP}
+_REJECTIONS = frozenset(_ANSWER.values())
+_COMMIT = struct.Struct(">QQ")
+"""Index and term of what is committed, in the context of a rejection."""
 
 
 # ---- the candidate
@@ -98,13 +103,44 @@ def on_vote(raft: Raft, message: Message) -> None:
         or (raft.vote == NOBODY and raft.lead == NOBODY)
         or (message.kind is MessageKind.PRE_VOTE and message.term > raft.term)
     )
-    granted = may_vote and raft.log.is_up_to_date(message.log_term, message.index)
-    # A grant carries the term asked for: to a pre-vote that is a later one than ours.
-    term = message.term if granted else raft.term
-    raft.promise(Message(_ANSWER[message.kind], to=message.sender, sender=raft.id, term=term, reject=not granted))
-    if granted and message.kind is MessageKind.VOTE:
+    if not may_vote or not raft.log.is_up_to_date(message.log_term, message.index):
+        reject_vote(raft, message)
+        return
+    # With the term asked for: of a pre-vote that is a later one than ours.
+    raft.promise(Message(_ANSWER[message.kind], to=message.sender, sender=raft.id, term=message.term))
+    if message.kind is MessageKind.VOTE:
         raft.election_elapsed = 0
         raft.vote = message.sender
+
+
+def reject_vote(raft: Raft, message: Message) -> None:
+    """A rejection tells what is committed here.
+
+    Otherwise a group can come to a stop for ever: the last voters left by a change, who have its entry but do not know
+    that it is committed, would need votes of those that it removed; these have more entries, and may not lead. (So in
+    etcd, as changes count from when they are applied; TiKV's raft-rs tells the commit in the same place.)
+    """
+    log = raft.log
+    raft.promise(
+        Message(
+            _ANSWER[message.kind],
+            to=message.sender,
+            sender=raft.id,
+            term=raft.term,
+            reject=True,
+            context=_COMMIT.pack(log.committed, max(log.term(log.committed), 0)),
+        )
+    )
+
+
+def learn_commit(raft: Raft, message: Message) -> None:
+    """From a rejection, in whatever term: an entry that is committed is so for ever, and if ours has its term, it is
+    that entry."""
+    if message.kind not in _REJECTIONS or len(message.context) != _COMMIT.size:
+        return
+    index, term = _COMMIT.unpack(message.context)
+    if term and raft.log.committed < index <= raft.log.last_index and raft.log.term(index) == term:
+        raft.log.commit_to(index)
 
 
 # ---- time

@@ -60,18 +60,19 @@ def on_snapshot(raft: Raft, message: Message) -> None:
 
 
 def _restore(raft: Raft, snapshot: Snapshot) -> bool:
-    """False if it is not needed: out of date, for others, or our log reaches it and agrees, which commits it."""
+    """False if it is not needed: out of date, or our log reaches it and agrees, which commits it.
+
+    It may be older than our own membership: the entry that adds us comes after it then. (etcd ignores such a snapshot,
+    and so relies on a new one being made for every new member.)
+    """
     log = raft.log
     if snapshot.index <= log.committed:
-        return False
-    state = snapshot.conf_state
-    if raft.id not in {*state.voters, *state.learners, *state.voters_outgoing}:
         return False
     if log.term(snapshot.index) == snapshot.term:
         log.commit_to(snapshot.index)
         return False
     log.restore(snapshot)
-    raft.members.restore(state, log.last_index)
+    raft.members.restore(snapshot.conf_state, log.last_index)
     return True
 
 
@@ -102,14 +103,19 @@ def forward_proposal(raft: Raft, message: Message) -> None:
         raise ProposalDropped("there is no leader at the moment", retry_after_s=0.2)
     if raft.config.disable_proposal_forwarding:
         raise ProposalDropped("another member leads", retry_after_s=0.2)
-    raft.send(structs.replace(message, to=raft.lead, sender=message.sender or raft.id))
+    raft.send(structs.replace(message, to=raft.lead, sender=raft.id))
 
 
-def forward(raft: Raft, message: Message) -> None:
-    """A read, or the wish that another member leads: lost without a leader."""
+def forward_read(raft: Raft, message: Message) -> None:
+    """Our own, to the leader, who answers its sender; so those of others are lost here, as without a leader."""
+    if raft.lead != NOBODY and message.sender in (NOBODY, raft.id):
+        raft.send(structs.replace(message, to=raft.lead, sender=raft.id))
+
+
+def forward_transfer(raft: Raft, message: Message) -> None:
+    """The wish that another member leads: `sender` is the one that shall."""
     if raft.lead != NOBODY:
-        term = 0 if message.kind is MessageKind.READ_INDEX else raft.term
-        raft.send(structs.replace(message, to=raft.lead, sender=message.sender or raft.id, term=term))
+        raft.send(structs.replace(message, to=raft.lead, term=raft.term))
 
 
 def on_read_response(raft: Raft, message: Message) -> None:

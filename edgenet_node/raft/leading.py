@@ -8,6 +8,7 @@ from ..errors import Malformed
 from ..wire.raft import MEMBERS_MAX, ConfState, Entry, EntryKind, Message
 from .confchange import Change, as_v2, decode_change
 from .errors import ConfChangeRefused, ProposalDropped
+from .reading import answer_postponed
 from .ready import Role
 from .sending import broadcast_append, maybe_commit, send_append
 from .state import NOBODY, Raft
@@ -61,8 +62,13 @@ def refusal(raft: Raft, change: Change) -> str:
 
 
 def applied_to(raft: Raft, index: int, size: int) -> None:
-    """Entries up to `index`, of `size` bytes, were applied. Leaves a joint configuration that is to be left so."""
+    """Entries up to `index`, of `size` bytes, were applied."""
     raft.log.applied_to(max(index, raft.log.applied), size)
+    leave_if_due(raft)
+
+
+def leave_if_due(raft: Raft) -> None:
+    """Propose to leave a joint configuration that is to be left by itself, once all that might change it is applied."""
     if (
         raft.members.configuration.auto_leave
         and raft.log.applied >= raft.pending_conf_index
@@ -72,7 +78,7 @@ def applied_to(raft: Raft, index: int, size: int) -> None:
             # Without data, so that it cannot be refused for its size.
             propose(raft, (Entry(0, 0, EntryKind.CONF_CHANGE_V2),))
         except ProposalDropped:
-            return  # leadership is being handed over: tried again with the next entry applied, here or there
+            return  # leadership is being handed over: tried again if that fails, or by whoever leads then
 
 
 def apply_conf_change(raft: Raft, change: Change) -> ConfState:
@@ -97,6 +103,7 @@ def _follow_change(raft: Raft) -> None:
             raft.become_follower(raft.term, NOBODY)
         return
     if maybe_commit(raft):  # fewer voters may suffice
+        answer_postponed(raft)
         broadcast_append(raft)
     else:
         for to, progress in members.others:  # new ones need not wait for a heartbeat

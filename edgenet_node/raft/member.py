@@ -382,7 +382,7 @@ def check_contents(message: Message) -> None:
     """`Malformed` for entries or a snapshot that no member could apply: once they were committed, none would survive
     them."""
     for entry in message.entries:
-        if message.kind is MessageKind.READ_INDEX:
+        if message.kind in (MessageKind.READ_INDEX, MessageKind.READ_INDEX_RESP):
             continue  # its data is the context of the read
         if entry.kind is not EntryKind.NORMAL:
             context_of(entry)

@@ -78,9 +78,10 @@ class Members:
         """All but this member, in order."""
         return self._others
 
-    def is_singleton(self) -> bool:
+    def alone(self) -> bool:
+        """Is this member the only voter?"""
         voters = self.configuration.voters
-        return len(voters.incoming) == 1 and not voters.outgoing
+        return voters.incoming == {self._own} and not voters.outgoing
 
     # ---- counting
 

@@ -13,7 +13,7 @@ from .checks import check
 from .confchange import Change, encode_change, entry_kind
 from .config import LOCAL_APPEND_THREAD, LOCAL_APPLY_THREAD, Config, Rng
 from .election import tick_election
-from .leading import apply_conf_change, refusal
+from .leading import apply_conf_change, leave_if_due, refusal
 from .ready import ReadState, Ready, Role, SoftState, StorageAppend, StorageApply
 from .state import NOBODY, Raft
 from .status import ProgressStatus, Status, status_of
@@ -288,9 +288,11 @@ def _tick_leader(raft: Raft) -> None:
         raft.election_elapsed = 0
         if raft.config.check_quorum:
             step(raft, Message(MessageKind.CHECK_QUORUM, sender=raft.id))
-        raft.lead_transferee = NOBODY  # it had its time
         if raft.role is not Role.LEADER:
             return
+        if raft.lead_transferee != NOBODY:  # it had its time
+            raft.lead_transferee = NOBODY
+            leave_if_due(raft)
     if raft.heartbeat_elapsed >= raft.config.heartbeat_tick:
         raft.heartbeat_elapsed = 0
         step(raft, Message(MessageKind.BEAT, sender=raft.id))

@@ -12,11 +12,9 @@ _WAITING_MAX = 4096
 
 
 def on_read_index(raft: Raft, message: Message) -> None:
-    if raft.members.is_singleton():
-        answer(raft, message, raft.log.committed)
-    elif len(raft.reads) >= _WAITING_MAX:
+    if len(raft.reads) >= _WAITING_MAX:
         return
-    elif not raft.committed_in_term():
+    if not raft.committed_in_term():
         # What former leaders committed is not known before this one has committed something.
         raft.reads.postponed.append(message)
     else:
@@ -24,7 +22,7 @@ def on_read_index(raft: Raft, message: Message) -> None:
 
 
 def _begin(raft: Raft, message: Message) -> None:
-    if raft.config.read_only == "lease":
+    if raft.config.read_only == "lease" or raft.members.alone():
         answer(raft, message, raft.log.committed)
         return
     raft.reads.add(message, raft.log.committed)

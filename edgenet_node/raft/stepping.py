@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from ..wire.raft import Message, MessageKind
-from .election import in_lease, on_hup, on_timeout_now, on_vote, on_vote_response
+from .election import in_lease, learn_commit, on_hup, on_timeout_now, on_vote, on_vote_response, reject_vote
 from .errors import ProposalDropped
 from .following import (
-    forward,
     forward_proposal,
+    forward_read,
+    forward_transfer,
     on_append,
     on_forget_leader,
     on_heartbeat,
@@ -40,6 +41,8 @@ _OF_A_LEADER: Final = frozenset({Kind.APP, Kind.HEARTBEAT, Kind.SNAP})
 
 def step(raft: Raft, message: Message) -> None:
     """`ProposalDropped` for a proposal that is not taken."""
+    if message.reject and message.context:
+        learn_commit(raft, message)
     term = message.term
     if term and term != raft.term:
         if term < raft.term:
@@ -76,7 +79,7 @@ def _on_earlier_term(raft: Raft, message: Message) -> None:
             )
     elif kind is Kind.PRE_VOTE:
         # Rejected aloud: a candidate with an early term and a late log could otherwise block everybody.
-        raft.promise(Message(Kind.PRE_VOTE_RESP, to=message.sender, sender=raft.id, term=raft.term, reject=True))
+        reject_vote(raft, message)
     elif kind is Kind.STORAGE_APPEND_RESP and message.snapshot is not None:
         # The snapshot is installed in whatever term. Not so the entries: later ones may be on their way to overwrite
         # them, and reading storage between the two would show a log that never was (`rawnode`).
@@ -124,8 +127,8 @@ _FOLLOWER: Mapping[Kind, Handler] = {
     Kind.APP: on_append,
     Kind.HEARTBEAT: on_heartbeat,
     Kind.SNAP: on_snapshot,
-    Kind.TRANSFER_LEADER: forward,
-    Kind.READ_INDEX: forward,
+    Kind.TRANSFER_LEADER: forward_transfer,
+    Kind.READ_INDEX: forward_read,
     Kind.READ_INDEX_RESP: on_read_response,
     Kind.TIMEOUT_NOW: on_timeout_now,
     Kind.FORGET_LEADER: on_forget_leader,

@@ -132,6 +132,13 @@ def cut(nodes: int) -> Factory:
     return build
 
 
+def cut_regular() -> Run:
+    """The slow case: all degrees and weights equal."""
+    nodes = np.arange(500)
+    targets = np.concatenate([(nodes + 1) % 500, (nodes + 37) % 500])
+    return lambda: min_cut(500, np.tile(nodes, 2), targets)
+
+
 def flow() -> Run:
     sources, targets = random_edges(500, 2500)
     capacities = np.random.default_rng(5).random(2500)
@@ -169,6 +176,7 @@ CASES = [
     Case("graphs.min_cut/1", "50 nodes, 250 edges", cut(50), seed_target="O(n^0.12)"),
     Case("graphs.min_cut/1", "500 nodes, 2500 edges", cut(500), seed_target="O(n^0.12)"),
     Case("graphs.min_cut/1", "1000 nodes, 5000 edges", cut(1000), seed_target="O(n^0.12)"),
+    Case("graphs.min_cut/1", "500 nodes, each of degree 4", cut_regular, seed_target="O(n^0.12)"),
     Case("graphs.tension/1", "one", lambda: lambda: tension(1.0, 3.0)),
     Case("graphs.max_flow/1", "500 nodes, 2500 edges", flow),
     Case("graphs.vertex_disjoint_paths/1", "500 nodes, 5000 edges", disjoint),

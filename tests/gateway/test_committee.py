@@ -47,6 +47,14 @@ async def test_the_registry() -> None:
         assert seen["parameters"][0]["name"] == "admission"
 
 
+async def test_a_read_may_ask_for_everything_decided_before() -> None:
+    async with door({committee.GetRegistry: REGISTRY}) as made:
+        for path in ("", "?linearizable=0", "?linearizable=1"):
+            assert (await made.call("GET", f"/api/registry{path}")).status == 200
+        assert [query.linearizable for query in made.bus.asked] == [False, False, True]
+        assert (await made.call("GET", "/api/registry?linearizable=yes")).status == 400
+
+
 @pytest.mark.parametrize(
     ("path", "body", "query", "status"),
     [

@@ -53,6 +53,9 @@ ID_LISTS = st.lists(st.integers(0, 5), max_size=3).map(tuple)
 SNAPSHOTS = st.builds(
     Snapshot, NUMBERS, NUMBERS, st.builds(ConfState, ID_LISTS, ID_LISTS, ID_LISTS, ID_LISTS, st.booleans())
 )
+COMMIT_3 = (3).to_bytes(8, "big") + (2).to_bytes(8, "big")
+"""What a rejected vote says: entry 3, of term 2, is committed."""
+
 MESSAGES = st.builds(
     Message,
     st.sampled_from(MessageKind),
@@ -67,7 +70,7 @@ MESSAGES = st.builds(
     snapshot=st.none() | SNAPSHOTS,
     reject=st.booleans(),
     reject_hint=NUMBERS,
-    context=st.sampled_from([b"", TRANSFER, b"\x01", bytes(8), (1).to_bytes(8, "little"), b"\xff" * 8]),
+    context=st.sampled_from([b"", TRANSFER, b"\x01", bytes(8), (1).to_bytes(8, "little"), b"\xff" * 8, COMMIT_3]),
     session=st.integers(0, 16),
 )
 
@@ -156,7 +159,7 @@ class _Watch:
 
 
 @pytest.mark.parametrize("role", ["idle", "following", "leading", "campaigning", "asking"])
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(stream=STREAM)
 def test_no_message_does_worse_than_being_malformed(role: str, stream: list[Message]) -> None:
     group = _start(role)

@@ -1,5 +1,5 @@
-"""Groups under random faults, checked after every step: loss, duplication, reordering, crashes, lagging disks, changes of
-the configuration, snapshots, transfers. In the end all is healed, and everybody must agree."""
+"""Groups under random faults, checked after every step: loss, duplication, reordering, crashes, lagging disks, changes
+of the configuration, snapshots, transfers. In the end all is healed, and everybody must agree."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edgenet_node.wire.raft import Entry
 from .group import Group, Member
 
 MEMBERS = 5
-STEPS = 400
+STEPS = 1200
 
 
 class Run:
@@ -33,7 +33,8 @@ class Run:
         )
         for member in range(size + 1, MEMBERS + 1):
             self.group.join(member)
-        self.loss = self.rng.choice((0.0, 0.05, 0.3))
+        self.loss = self.rng.choice((0.0, 0.05, 0.2))
+        self.group.elect(1)
         self.leaders: dict[int, int] = {}
         self.committed: dict[int, Entry] = {}
         self.votes: dict[tuple[int, int], int] = {}
@@ -49,12 +50,13 @@ class Run:
         action = rng.random()
         if action < 0.55:
             self.deliver()
-        elif action < 0.75:
-            one.raw.tick()
-        elif action < 0.82:
+        elif action < 0.70:
+            for _ in range(rng.randint(1, 5)):
+                one.raw.tick()
+        elif action < 0.80:
             self.propose(one)
-        elif action < 0.85:
-            one.stalled = not one.stalled
+        elif action < 0.86:
+            one.stalled = not one.stalled and rng.random() < 0.2
             if not one.stalled:
                 group.flush(member)
         elif action < 0.87:
@@ -139,9 +141,12 @@ class Run:
         for member, one in group.members.items():
             one.stalled = False
             group.flush(member)
-        for _ in range(600):
-            for member in group.members:
-                group[member].raw.tick()
+        for _ in range(400):
+            for one in group.members.values():
+                for member, progress in one.raw.status().progress.items():
+                    if progress.state == "snapshot":  # nobody else could tell that it was lost
+                        one.raw.report_snapshot(member, ok=False)
+                one.raw.tick()
             group.settle()
             self.check()
             if self._agreed():

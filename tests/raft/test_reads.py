@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from edgenet_node.errors import Malformed
-from edgenet_node.raft.rawnode import ReadState
+from edgenet_node.raft.rawnode import HardState, ReadState
 from edgenet_node.wire.raft import Entry, Message, MessageKind
 
-from .group import Group
+from .group import Group, storage
 
 
 def test_a_read_waits_for_a_majority() -> None:
@@ -125,6 +125,22 @@ def test_a_single_member_and_a_lease_answer_at_once() -> None:
     group[1].raw.read_index(b"x")
     group.collect(1)
     assert group[1].reads == [ReadState(1, b"x")]
+
+
+def test_the_only_voter_knows_what_it_committed_only_after_a_commit() -> None:
+    """Its saved commit index may lag behind what it committed, and answered, before it crashed."""
+    group = Group({1: storage((1, 1, 1), voters=(1,), hard=HardState(1, 0, 1))})
+    member = group[1]
+    member.stalled = True
+    member.raw.campaign()
+    group.collect(1)
+    group.flush(1)
+    member.raw.read_index(b"x")
+    group.collect(1)
+    assert member.reads == []
+    group.flush(1)
+    group.collect(1)
+    assert member.reads == [ReadState(4, b"x")]
 
 
 def test_without_a_leader_a_read_is_lost() -> None:

@@ -6,7 +6,8 @@ import pytest
 
 from edgenet_node.raft.confchange import ChangeKind, ConfChange, ConfChangeSingle, ConfChangeV2, Transition
 from edgenet_node.raft.rawnode import HardState, Role
-from edgenet_node.wire.raft import ConfState, Message, MessageKind, Snapshot
+from edgenet_node.raft.storage import MemoryStorage
+from edgenet_node.wire.raft import ConfState, Entry, EntryKind, Message, MessageKind, Snapshot
 
 from .group import Group, entry, storage
 
@@ -375,12 +376,26 @@ def test_a_snapshot_that_is_not_needed_is_ignored() -> None:
     group.propose(1, b"a")
     before = list(group[2].entries())
     old = Snapshot(1, 1, ConfState((1, 2, 3)))
-    foreign = Snapshot(99, 1, ConfState((1, 3)))
-    for snapshot in (old, foreign):
-        group[2].raw.step(Message(MessageKind.SNAP, to=2, sender=1, term=1, snapshot=snapshot))
-        assert list(group[2].entries()) == before
+    group[2].raw.step(Message(MessageKind.SNAP, to=2, sender=1, term=1, snapshot=old))
+    assert list(group[2].entries()) == before
     group.collect(2)
-    assert [one.index for one in group.flying] == [2, 2]
+    assert [one.index for one in group.flying] == [2]
+
+
+def test_a_new_member_takes_a_snapshot_from_before_it_was_added() -> None:
+    """There may be no other for a long time."""
+    group = Group(1)
+    group.elect(1)
+    group.propose(1, b"a")
+    leader = group[1]
+    leader.storage.create_snapshot(leader.raft.log.applied, leader.raw.status().conf_state)
+    leader.storage.compact(leader.raft.log.applied)
+    group.join(2)
+    group.change(1, _add(2))
+    group.tick(1, 3)
+    assert group[2].raw.status().conf_state == ConfState((1, 2))
+    group.propose(1, b"b")
+    assert group[2].data == [b"b"]
 
 
 def test_a_lagging_disk_does_not_mix_up_logs_of_three_leaders() -> None:
@@ -474,3 +489,45 @@ def test_what_is_uncommitted_is_counted_anew_in_each_term() -> None:
     assert group[1].raw.status().uncommitted_size == 0
     group.propose(1, b"5678")
     assert group[2].data == [b"5678"]
+
+
+# ---- groups that came to a stop for ever (found by `test_random_runs`)
+
+
+def _disk(last: int, commit: int) -> MemoryStorage:
+    """In a joint configuration that leaves 1 as the only voter; entry 3 leaves it, what follows is not committed."""
+    joint = ConfState((1,), voters_outgoing=(1, 2, 3), learners_next=(2, 3), auto_leave=True)
+    disk = MemoryStorage()
+    log = [Entry(1, 3, EntryKind.CONF_CHANGE_V2), entry(1, 4, b"4"), entry(1, 5, b"5")]
+    disk.load(HardState(1, 0, commit), Snapshot(2, 1, joint), 2, 1, log[: last - 2])
+    return disk
+
+
+@pytest.mark.parametrize("pre_vote", [True, False])
+def test_those_who_may_no_longer_lead_tell_the_last_voter_what_is_committed(pre_vote: bool) -> None:
+    """2 and 3 have left the configuration, 1 does not know: it needs their votes, which their longer logs refuse."""
+    group = Group({1: _disk(3, 2), 2: _disk(5, 3), 3: _disk(5, 3)}, pre_vote=pre_vote)
+    group.settle()
+    assert [group[one].raft.promotable() for one in (1, 2, 3)] == [True, False, False]
+    for _ in range(2):
+        group[1].raw.campaign()
+        group.settle()
+    assert group[1].role() is Role.LEADER
+    group.tick(1, 2)
+    assert [group[one].log for one in (1, 2, 3)] == [group[1].log] * 3
+
+
+def test_a_joint_configuration_is_left_after_a_transfer_that_failed() -> None:
+    group = Group(3)
+    group.elect(1)
+    group.join(4)
+    group.cut.add(3)
+    add = ConfChangeSingle(ChangeKind.ADD_NODE, 4)
+    group[1].raw.propose_conf_change(ConfChangeV2(Transition.JOINT_IMPLICIT, (add,)))
+    group[1].raw.transfer_leader(3)
+    group.settle()
+    group.tick(1)
+    assert group[1].raw.status().conf_state.voters_outgoing == (1, 2, 3)
+    for _ in range(12):
+        group.tick(1)
+    assert group[1].raw.status().conf_state == ConfState((1, 2, 3, 4))

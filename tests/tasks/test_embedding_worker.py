@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from edgenet_node.errors import Cancelled
+from edgenet_node.kernels.registry import KERNELS
 from edgenet_node.tasks.handlers import Environment
 from edgenet_node.tasks.handlers.embedding import EmbeddingHandler, read_vectors
 from edgenet_node.tasks.handlers.embedding_worker import embed
@@ -21,6 +22,9 @@ class WorkerContext:
     def __init__(self) -> None:
         self.kept: dict[str, Any] = {}
         self.stopped = False
+
+    def kernel(self, name: str) -> Any:
+        return KERNELS[name].function
 
     def should_stop(self) -> bool:
         return self.stopped

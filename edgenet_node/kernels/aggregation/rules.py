@@ -45,8 +45,8 @@ class Round(Struct, frozen=True):
     adversaries: int
     centre: Array
     radius: float
+    workspace: Workspace
     out: Array | None = None
-    workspace: Workspace | None = None
 
 
 def aggregate(
@@ -65,15 +65,29 @@ def aggregate(
     """Rows of updates (n, d) capped to `length_max`, bucketed, and combined by `rule`: (d,).
 
     `order` (n,), a random permutation, puts rows into buckets of `bucket` (1: none). The rule stands `adversaries` of
-    what it gets; one liar spoils one bucket.
+    what it gets; one liar spoils one bucket. Buckets are not for `nearest_neighbour_average`, whose row 0 is its own.
     `centre` (d,), the last aggregate (None: zeros), and `radius` (None: `length_max`) are for centred clipping.
     `KeyError` for an unknown rule, `ValueError` where the rule cannot stand that many.
     """
-    rows = mixing.cap_norms(updates, length_max, workspace=workspace)
+    count, width = updates.shape
+    space = workspace if workspace is not None else Workspace(count)
+    rows = mixing.cap_norms(updates, length_max, out=space.matrix("capped", count, width), workspace=space)
     if order is not None and bucket > 1:
-        rows = mixing.bucketing(rows, order, bucket, workspace=workspace)
-    start = centre if centre is not None else np.zeros(rows.shape[1], np.float32)
-    return RULES[rule](Round(rows, adversaries, start, length_max if radius is None else radius, out, workspace))
+        means = space.matrix("buckets", -(-count // bucket), width)
+        rows = mixing.bucketing(rows, order, bucket, out=means, workspace=space)
+    start = centre if centre is not None else _zeros(space, width)
+    return RULES[rule](Round(rows, adversaries, start, length_max if radius is None else radius, space, out))
+
+
+def _zeros(space: Workspace, width: int) -> Array:
+    zeros: Array = space.matrix("zeros", 1, width)[0]
+    zeros[...] = 0
+    return zeros
+
+
+def _mixed(r: Round) -> Array:
+    out = r.workspace.matrix("mixed", *r.updates.shape)
+    return mixing.nearest_neighbour_mixing(r.updates, r.adversaries, out=out, workspace=r.workspace)
 
 
 def _mean(r: Round) -> Array:
@@ -105,12 +119,12 @@ def _centred_clipping(r: Round) -> Array:
 
 
 def _nnm_trimmed_mean(r: Round) -> Array:
-    mixed = mixing.nearest_neighbour_mixing(r.updates, r.adversaries, workspace=r.workspace)
+    mixed = _mixed(r)
     return coordinatewise.trimmed_mean(mixed, r.adversaries, out=r.out, workspace=r.workspace)
 
 
 def _nnm_median(r: Round) -> Array:
-    mixed = mixing.nearest_neighbour_mixing(r.updates, r.adversaries, workspace=r.workspace)
+    mixed = _mixed(r)
     return coordinatewise.median(mixed, out=r.out, workspace=r.workspace)
 
 

@@ -1,17 +1,15 @@
 """numba versions of the message passing kernels: neighbours are summed where they lie, without being gathered first.
 
-Products with weight matrices stay numpy's. The minimum cut walks a dense matrix: it wins where the graph is regular
-and contraction needs many orders.
+Products with weight matrices stay numpy's.
 """
 
 from __future__ import annotations
 
 import numba
 import numpy as np
-import numpy.typing as npt
 
 from ..attention.gate import log_sigmoid
-from ..graphs import attention, convolution, cut, sampling
+from ..graphs import attention, convolution, sampling
 from ..graphs.attention import Neighbours, Weights, edge_logits
 from ..graphs.convolution import Smoothing
 from ..graphs.diagonals import Diagonals
@@ -19,7 +17,6 @@ from ..graphs.rows import F32
 from ..graphs.sampling import TINY, Aggregator
 
 REORDER = {"reassoc", "contract", "nsz"}
-DENSE_NODES = 2000  # 32 MiB of matrix, and as much again while it is built
 NO_EXTRA = np.zeros((0, 0), np.float32)
 
 
@@ -194,101 +191,3 @@ def _heard(order, counts, sources, bounds, tails, mean, x, out):  # type: ignore
             share = np.float32(1.0) / np.float32(count)
             for c in range(width):
                 out[i, c] *= share
-
-
-def min_cut(
-    nodes: int, sources: npt.ArrayLike, targets: npt.ArrayLike, weights: npt.ArrayLike | None = None
-) -> cut.Cut:
-    """As `graphs.cut.min_cut`, over a dense matrix; numpy's above DENSE_NODES, where the matrix would not stay small."""
-    if nodes < 2 or nodes > DENSE_NODES:
-        return cut.min_cut(nodes, sources, targets, weights)
-    one, other = np.asarray(sources, np.intp), np.asarray(targets, np.intp)
-    amounts = np.ones(one.size) if weights is None else np.asarray(weights, np.float64)
-    apart = one != other
-    flat = np.bincount(one[apart] * nodes + other[apart], weights=amounts[apart], minlength=nodes * nodes)
-    matrix = flat.reshape(nodes, nodes)
-    side = _min_cut(matrix + matrix.T)
-    crossing = side[one] != side[other]
-    return cut.Cut(value=float(amounts[crossing].sum()), side=side)
-
-
-@numba.njit(nogil=True, cache=True)
-def _min_cut(matrix):  # type: ignore[no-untyped-def]
-    """The orders and contractions of `graphs.cut`; `matrix` is overwritten. O(n^2) an order."""
-    nodes = matrix.shape[0]
-    count = nodes
-    group = np.arange(nodes)  # of each node, its row in the shrinking matrix
-    side = np.zeros(nodes, np.bool_)
-    best = np.inf
-    while count > 1:
-        degrees = np.zeros(count)
-        for i in range(count):
-            for j in range(count):
-                degrees[i] += matrix[i, j]
-            if degrees[i] < best:
-                best = degrees[i]
-                side = group == i
-        if best <= 0.0:
-            break
-        attached, taken = np.zeros(count), np.zeros(count, np.bool_)
-        parent, sequence = np.arange(count), np.empty(count, np.intp)
-        crossing = 0.0
-        length = 0
-        for turn in range(count):
-            node = -1
-            for i in range(count):
-                if not taken[i] and (node < 0 or attached[i] > attached[node]):
-                    node = i
-            taken[node] = True
-            sequence[turn] = node
-            crossing += degrees[node] - 2.0 * attached[node]
-            if turn < count - 1 and crossing < best:
-                best, length = max(crossing, 0.0), turn + 1
-            for j in range(count):
-                if not taken[j] and matrix[node, j] > 0.0:
-                    attached[j] += matrix[node, j]
-                    if attached[j] >= best:
-                        one, other = node, j
-                        while parent[one] != one:
-                            one = parent[one]
-                        while parent[other] != other:
-                            parent[other] = parent[parent[other]]
-                            other = parent[other]
-                        parent[other] = one
-        if length:
-            inside = np.zeros(count, np.bool_)
-            inside[sequence[:length]] = True
-            for node in range(nodes):
-                side[node] = inside[group[node]]
-        number, roots = np.full(count, -1), np.empty(count, np.intp)
-        smaller = 0
-        for i in range(count):
-            root = i
-            while parent[root] != root:
-                root = parent[root]
-            if number[root] < 0:
-                number[root] = smaller
-                smaller += 1
-            roots[i] = number[root]
-        if best <= 0.0:
-            break
-        for i in range(count):  # rows, then columns, added up in place: a group's number is at most its members'
-            target = roots[i]
-            first = True
-            for k in range(i):
-                if roots[k] == target:
-                    first = False
-                    break
-            for j in range(count):
-                amount = matrix[i, j]
-                matrix[target, j] = amount if first else matrix[target, j] + amount
-        for i in range(smaller):
-            row = np.zeros(smaller)
-            for j in range(count):
-                row[roots[j]] += matrix[i, j]
-            row[i] = 0.0
-            matrix[i, :smaller] = row
-        for node in range(nodes):
-            group[node] = roots[group[node]]
-        count = smaller
-    return side

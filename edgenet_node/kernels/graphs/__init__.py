@@ -15,7 +15,7 @@ features; node features are float32, everything that decides a cut or a flow is 
 | `flow` | maximum flow, minimum s-t cut, vertex-disjoint paths |
 
 Limits. The minimum cut is recomputed, not updated: no method with the sub-polynomial update time of the literature is
-available, and up to some thousands of edges recomputing takes milliseconds. Nothing here draws randomness: GraphSAGE
-takes its uniform numbers from the caller. rustworkx is not used: the contraction in `cut` is faster in plain Python
-than its Stoer-Wagner.
+available. It takes milliseconds at 500 peers, but 0.1 to 0.3 s where all degrees and weights are equal (`cut`): off the
+loop. Nothing here draws randomness: GraphSAGE takes its uniform numbers from the caller. rustworkx is not used: its
+Stoer-Wagner is the faster one on regular graphs only.
 """

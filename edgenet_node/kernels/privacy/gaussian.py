@@ -3,6 +3,9 @@
 `delta = Phi(s/2d - e d/s) - exp(e) Phi(-s/2d - e d/s)` for sensitivity s, deviation d, epsilon e: exact, for every
 epsilon (Balle and Wang 2018, 1805.06530, theorem 8). The classic `s sqrt(2 ln(1.25/delta)) / e` is valid below epsilon
 1 only, and wasteful there.
+
+This is the figure of one release of continuous noise. For the integers of `noise` the accountant's bounds are exact and
+these are not proven: calibrate by `calibrate_noise_multiplier` where a promise hangs on it, and compare with these.
 """
 
 from __future__ import annotations

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 
 from .. import aggregation
 from ..reference import aggregation as oracle
-from .kernel import Kernel
+from .kernel import Arguments, Example, Kernel
 
 BENCHMARK = "scripts/bench_kernels/aggregation.py"
-Arguments = tuple[tuple[Any, ...], Mapping[str, Any]]
 
 TABLE: Mapping[str, Kernel] = {
     "aggregation.mean/1": Kernel(
@@ -148,7 +146,7 @@ def _trimmed(rng: np.random.Generator) -> Arguments:
     return (rng.standard_normal((7, 300)).astype(np.float32), 2), {}
 
 
-EXAMPLES: Mapping[str, Callable[[np.random.Generator], Arguments]] = {
+EXAMPLES: Mapping[str, Example] = {
     "aggregation.median/1": _updates,
     "aggregation.trimmed_mean/1": _trimmed,
 }

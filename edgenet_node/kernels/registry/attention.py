@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 import edgenet_node.kernels.reference.attention as oracle
 
@@ -12,10 +16,10 @@ from ..attention.differential import differential
 from ..attention.flash import flash
 from ..attention.linear import linear
 from ..attention.local_global import local_global
-from ..attention.moe import moe, route
+from ..attention.moe import Experts, moe, route
 from ..attention.multi_head import multi_head
 from ..attention.scaled_dot import importance, scaled_dot, weights
-from .kernel import Kernel
+from .kernel import Arguments, Example, Kernel
 
 
 def _row(
@@ -81,4 +85,29 @@ TABLE: Mapping[str, Kernel] = {
     "attention.route/1": _row(
         route, oracle.route, "logits (n, e), k -> (n, k), (n, k), (n, e)", "test_moe.py", "attention:route"
     ),
+}
+
+
+def _normal(rng: np.random.Generator, *shape: int) -> npt.NDArray[np.float32]:
+    return rng.standard_normal(shape, np.float32)
+
+
+def _few_queries(rng: np.random.Generator) -> Arguments:
+    return (_normal(rng, 1, 16), _normal(rng, 9, 16), _normal(rng, 9, 8)), {}
+
+
+def _route(rng: np.random.Generator) -> Arguments:
+    return (_normal(rng, 6, 4), 2), {}
+
+
+def _experts(rng: np.random.Generator) -> Arguments:
+    query = _normal(rng, 4, 8, 6) / np.float32(math.sqrt(8 * 6))
+    experts = Experts(router=_normal(rng, 8, 4), query=query, mix=_normal(rng, 4, 5, 8))
+    return (experts, _normal(rng, 7, 8), _normal(rng, 9, 6), _normal(rng, 9, 5), 2), {}
+
+
+EXAMPLES: Mapping[str, Example] = {
+    "attention.scaled_dot/1": _few_queries,
+    "attention.route/1": _route,
+    "attention.moe/1": _experts,
 }

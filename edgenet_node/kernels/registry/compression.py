@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 
 from .. import compression
 from ..reference import compression as oracle
-from .kernel import Kernel
+from .kernel import Arguments, Example, Kernel
 
 BENCHMARK = "scripts/bench_kernels/compression.py"
-Arguments = tuple[tuple[Any, ...], Mapping[str, Any]]
 
 TABLE: Mapping[str, Kernel] = {
     "compression.quantise_int8/1": Kernel(
@@ -175,7 +173,7 @@ def _top_k(rng: np.random.Generator) -> Arguments:
     return (gradient, residual, 4000), {}
 
 
-EXAMPLES: Mapping[str, Callable[[np.random.Generator], Arguments]] = {
+EXAMPLES: Mapping[str, Example] = {
     "compression.quantise_int8/1": _quantise,
     "compression.quantise_int4/1": _quantise,
     "compression.quantise_affine/1": _quantise,

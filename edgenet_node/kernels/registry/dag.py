@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 
 from ..dag import lorentz, mechanisms, selector, topology
 from ..reference import dag as reference
-from .kernel import Kernel
+from .kernel import Arguments, Example, Kernel
 
 TEST = "tests/kernels/dag"
 BENCHMARK = "scripts/bench_kernels/dag.py"
-Arguments = tuple[tuple[Any, ...], Mapping[str, Any]]
 
 TABLE: Mapping[str, Kernel] = {
     "dag.order/1": Kernel(
@@ -135,7 +133,7 @@ def _cone(rng: np.random.Generator) -> Arguments:
     return (*_rows(rng), 2), {}
 
 
-EXAMPLES: Mapping[str, Callable[[np.random.Generator], Arguments]] = {
+EXAMPLES: Mapping[str, Example] = {
     "dag.order/1": _order,
     "dag.timing/1": _timing,
     "dag.cone/1": _cone,

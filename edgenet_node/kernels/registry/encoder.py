@@ -15,5 +15,6 @@ TABLE: Mapping[str, Kernel] = {
         dtype="float32",
         test="tests/kernels/test_encoder.py",
         benchmark="scripts/bench_encoder.py",
+        compiled="encoder:forward",
     ),
 }

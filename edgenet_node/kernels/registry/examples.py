@@ -1,4 +1,4 @@
-"""Small random arguments for each kernel that has a compiled version.
+"""Small random arguments for each kernel that has a compiled version, from the tables of the families.
 
 Two readers: a worker calls the compiled version on them once, so that compiling is not part of a task, and a tidy test
 holds the backends against each other on them. Types and layouts are those of real calls: numba compiles one version
@@ -7,14 +7,22 @@ for each combination.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from types import MappingProxyType
 
-import numpy as np
+from . import aggregation, attention, compression, dag, graphs, learning, linear, sequence, statistics
+from .kernel import Example
 
-Arguments = tuple[tuple[Any, ...], Mapping[str, Any]]
-"""Positional, named."""
-
-Example = Callable[[np.random.Generator], Arguments]
-
-EXAMPLES: Mapping[str, Example] = {}
+EXAMPLES: Mapping[str, Example] = MappingProxyType(
+    {
+        **aggregation.EXAMPLES,
+        **attention.EXAMPLES,
+        **compression.EXAMPLES,
+        **dag.EXAMPLES,
+        **graphs.EXAMPLES,
+        **learning.EXAMPLES,
+        **linear.EXAMPLES,
+        **sequence.EXAMPLES,
+        **statistics.EXAMPLES,
+    }
+)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 
 from ..graphs import attention, convolution, cut, flow, rows, sampling
 from ..reference import graphs as reference
-from .kernel import Kernel
+from .kernel import Arguments, Example, Kernel
 
 TEST = "tests/kernels/graphs"
 BENCHMARK = "scripts/bench_kernels/graphs.py"
-Arguments = tuple[tuple[Any, ...], Mapping[str, Any]]
 
 TABLE: Mapping[str, Kernel] = {
     "graphs.gcn/1": Kernel(
@@ -117,7 +115,7 @@ def _sage(rng: np.random.Generator) -> Arguments:
     return (_normal(rng, 20, 6), sample, _normal(rng, 6, 4), _normal(rng, 6, 4), _normal(rng, 4)), {}
 
 
-EXAMPLES: Mapping[str, Callable[[np.random.Generator], Arguments]] = {
+EXAMPLES: Mapping[str, Example] = {
     "graphs.gcn/1": _gcn,
     "graphs.gat/1": _gat,
     "graphs.sage/1": _sage,

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 from msgspec import Struct
+
+Arguments = tuple[tuple[Any, ...], Mapping[str, Any]]
+"""Positional, named."""
+
+Example = Callable[[np.random.Generator], Arguments]
+"""Makes small arguments, of the types and layouts of real calls."""
 
 
 class Kernel(Struct, frozen=True):

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from ..learning import adapters, ewc, fisher, lora, replay, reservoir, storage, sum_tree
 from ..reference import learning as reference
-from .kernel import Kernel
+from .kernel import Arguments, Example, Kernel
 
 ADAPTERS = "tests/kernels/learning/test_lora.py"
 KEEPING = "tests/kernels/learning/test_ewc.py"
@@ -89,4 +92,39 @@ TABLE: Mapping[str, Kernel] = {
     "learning.reservoir/1": _kernel(
         reservoir.offer, reference.reservoir, "state -> state, slot or None", REPLAY, "float64"
     ),
+}
+
+
+def _tree(rng: np.random.Generator) -> npt.NDArray[np.float64]:
+    """Eight leaves, their sums above them."""
+    tree = np.zeros(16)
+    tree[8:] = rng.random(8)
+    for node in range(7, 0, -1):
+        tree[node] = tree[2 * node] + tree[2 * node + 1]
+    return tree
+
+
+def _forward(rng: np.random.Generator) -> Arguments:
+    normal = rng.standard_normal
+    return (
+        normal(16, np.float32),
+        normal(8, np.float32),
+        normal((2, 16), np.float32),
+        normal((2, 8), np.float32),
+    ), {}
+
+
+def _find(rng: np.random.Generator) -> Arguments:
+    tree = _tree(rng)
+    return (tree, rng.random(5) * tree[1]), {}
+
+
+def _refresh(rng: np.random.Generator) -> Arguments:
+    return (_tree(rng), rng.integers(0, 8, 3), rng.random(3)), {}
+
+
+EXAMPLES: Mapping[str, Example] = {
+    "learning.lora_forward/1": _forward,
+    "learning.sum_tree_find/1": _find,
+    "learning.sum_tree_refresh/1": _refresh,
 }

@@ -8,7 +8,7 @@ from typing import Any
 from .. import linear, verify
 from ..reference import encoder as encoder_oracle
 from ..reference import linear as oracle
-from .kernel import Kernel
+from .kernel import Example, Kernel
 
 
 def _row(
@@ -29,20 +29,33 @@ TABLE: Mapping[str, Kernel] = {
     "linear.matmul/1": _row(linear.matmul, oracle.matmul, "(m, k), (k, n) -> (m, n)", "test_products"),
     "linear.dot/1": _row(linear.dot, oracle.dot, "(n,), (n,) -> number", "test_products"),
     "linear.dot_partial/1": _row(
-        linear.dot_partial, oracle.dot_segments, "(n,), (n,) -> high, low float64", "test_products"
+        linear.dot_partial,
+        oracle.dot_segments,
+        "(n,), (n,) -> high, low float64",
+        "test_products",
+        "linear:dot_partial",
     ),
     "linear.reduce/1": _row(linear.summarise, oracle.summary, "(n, d) -> sums and extremes (d,)", "test_summaries"),
     "linear.moments/1": _row(linear.moments, oracle.moments, "(n, d) -> mean, squares (d,) float64", "test_summaries"),
     "linear.vector_op/1": _row(linear.vector_op, oracle.vector_op, "(n,), (n,) -> (n,)", "test_elementwise"),
     "linear.silu/1": _row(linear.silu, oracle.silu, "any -> same", "test_elementwise"),
-    "linear.gelu/1": _row(linear.gelu, encoder_oracle.gelu, "any -> same", "test_elementwise"),
+    "linear.gelu/1": _row(linear.gelu, encoder_oracle.gelu, "any -> same", "test_elementwise", "linear:gelu"),
     "linear.softmax/1": _row(linear.softmax, oracle.softmax_rows, "(n, d) -> (n, d)", "test_normalise"),
-    "linear.rms_norm/1": _row(linear.rms_norm, oracle.rms_norm, "(n, d), gain (d,) -> (n, d)", "test_normalise"),
+    "linear.rms_norm/1": _row(
+        linear.rms_norm, oracle.rms_norm, "(n, d), gain (d,) -> (n, d)", "test_normalise", "linear:rms_norm"
+    ),
     "linear.layer_norm/1": _row(
-        linear.layer_norm, oracle.layer_norm_rows, "(n, d), gain, shift (d,) -> (n, d)", "test_normalise"
+        linear.layer_norm,
+        oracle.layer_norm_rows,
+        "(n, d), gain, shift (d,) -> (n, d)",
+        "test_normalise",
+        "linear:layer_norm",
     ),
     "linear.cosine/1": _row(linear.cosine, oracle.cosine, "(n, d), (n, d) -> (n,)", "test_normalise"),
     "verify.freivalds/1": _row(
         verify.freivalds, oracle.is_product, "(m, k), (k, n), (m, n), signs (n, t) -> (m,) bool", "test_freivalds"
     ),
 }
+
+
+EXAMPLES: Mapping[str, Example] = {}

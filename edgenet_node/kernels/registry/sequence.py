@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 
 from ..attention import hopfield, hyperbolic, selective
 from ..attention.workspace import Array
 from ..reference import sequence as reference
-from .kernel import Kernel
+from .kernel import Arguments, Example, Kernel
 
 TEST = "tests/kernels/sequence"
 BENCHMARK = "scripts/bench_kernels/sequence.py"
-Arguments = tuple[tuple[Any, ...], Mapping[str, Any]]
 
 TABLE: Mapping[str, Kernel] = {
     "sequence.poincare_distance/1": Kernel(
@@ -104,4 +102,4 @@ def _scan(rng: np.random.Generator) -> Arguments:
     return (*parts, normal(states, channels)), {"gate": normal(steps)}
 
 
-EXAMPLES: Mapping[str, Callable[[np.random.Generator], Arguments]] = {"sequence.selective_scan/1": _scan}
+EXAMPLES: Mapping[str, Example] = {"sequence.selective_scan/1": _scan}

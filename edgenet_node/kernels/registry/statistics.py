@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from ..reference import statistics as reference
 from ..statistics import (
     adwin,
@@ -19,7 +21,7 @@ from ..statistics import (
     sampling,
     thompson,
 )
-from .kernel import Kernel
+from .kernel import Arguments, Example, Kernel
 
 POSTERIORS = "tests/kernels/statistics/test_posteriors.py"
 INTERVALS = "tests/kernels/statistics/test_intervals.py"
@@ -95,3 +97,10 @@ TABLE: Mapping[str, Kernel] = {
     ),
     "statistics.lloyd/1": _kernel(clusters.lloyd, reference.lloyd, "(n, d), (k, d) -> clusters", GEOMETRY, "float32"),
 }
+
+
+def _centre_sums(rng: np.random.Generator) -> Arguments:
+    return (rng.standard_normal((20, 4), np.float32), rng.integers(0, 3, 20), 3), {}
+
+
+EXAMPLES: Mapping[str, Example] = {"statistics.centre_sums/1": _centre_sums}

@@ -14,6 +14,7 @@ from .embedding import pack_output
 
 T = TypeVar("T")
 
+KERNEL = "encoder.minilm_l6/1"
 _RESIDENT_BYTES = 64 * 1024 * 1024
 """Tokeniser and workspace; the weights are mapped, shared by all workers, and not counted."""
 
@@ -22,6 +23,8 @@ class Context(Protocol):
     """What the executor gives every function."""
 
     def should_stop(self) -> bool: ...
+
+    def kernel(self, name: str) -> Any: ...
 
     def resident(self, name: str, load: Callable[[], T], *, size_bytes: int = 0) -> T: ...
 
@@ -34,7 +37,8 @@ def embed(context: Context, spec: bytes, data: bytes, cache_folder: str, model_f
     items: list[bytes] = decode(bytes(data), list[bytes], bytes_max=INPUT_BYTES_MAX)
 
     def load() -> tuple[Encoder, Workspace]:
-        return Encoder.open(Path(cache_folder), Path(model_folder) if model_folder else None), Workspace()
+        folder = Path(model_folder) if model_folder else None
+        return Encoder.open(Path(cache_folder), folder, context.kernel(KERNEL)), Workspace()
 
     encoder, workspace = context.resident(MODEL_ID, load, size_bytes=_RESIDENT_BYTES)
     texts = [item.decode("utf-8", "replace") for item in items]

@@ -249,6 +249,12 @@ def test_nothing_is_allocated_with_out_and_workspace(rng: np.random.Generator) -
         lambda: aggregation.multi_krum(updates, 3, out=out, workspace=space),
         lambda: aggregation.geometric_median(updates, out=out, workspace=space),
         lambda: aggregation.centred_clipping(updates, centre, 1.0, out=out, workspace=space),
+        *(
+            lambda rule=rule: aggregation.aggregate(
+                updates, rule, 2, 100.0, order=order, bucket=2, out=out, workspace=space
+            )
+            for rule in aggregation.RULES
+        ),
         lambda: aggregation.cap_norms(updates, 1.0, out=rows, workspace=space),
         lambda: aggregation.bucketing(updates, order, 2, out=rows[:8], workspace=space),
         lambda: aggregation.nearest_neighbour_mixing(updates, 3, out=rows, workspace=space),

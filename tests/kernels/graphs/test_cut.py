@@ -55,6 +55,19 @@ def test_planted_cut_is_found(seed: int, size: int) -> None:
     assert set(np.flatnonzero(cut.side).tolist()) in [set(names[:size].tolist()), set(names[size:].tolist())]
 
 
+@pytest.mark.parametrize("steps", [(1,), (1, 7), (1, 2, 3, 4)])
+def test_regular_graphs_of_equal_weights(steps: tuple[int, ...]) -> None:
+    """Circulant graphs are as connected as their degree (Mader 1971). Sums of 0.1 round differently in every order."""
+    nodes = np.arange(60)
+    sources, targets = np.tile(nodes, len(steps)), np.concatenate([(nodes + step) % 60 for step in steps])
+    for apart in (0, 60):  # alone, and with an equal graph that no edge reaches
+        both = np.concatenate([sources, sources + apart]), np.concatenate([targets, targets + apart])
+        cut = min_cut(60 + apart, *both, np.full(both[0].size, 0.1))
+        wanted = 0.0 if apart else 2 * 2 * len(steps) * 0.1
+        assert cut.value == pytest.approx(wanted, abs=1e-12)
+        assert 0 < cut.side.sum() < 60 + apart
+
+
 def test_without_weights_each_edge_counts_one_and_two_nodes_are_needed() -> None:
     assert min_cut(4, [0, 1, 2, 3, 0], [1, 2, 3, 0, 2]).value == 2.0
     assert min_cut(2, [], []).value == 0.0
