@@ -50,6 +50,10 @@ def membership_settings(node: Injected) -> MembershipSettings:
         node.capabilities,
         node.workers,
         presence_interval_s=node.config.network.presence_interval_s,
+        chosen=frozenset(
+            address.rpartition("/p2p/")[2]
+            for address in (*node.config.network.bootstrap, *node.config.network.static_peers)
+        ),
     )
 
 

@@ -232,7 +232,7 @@ class MembershipCore:
             return [Tell(RefusePeer(peer, known.reason))]
         if known.state != "member":
             known.state = "undecided"
-        if outbound:
+        if outbound or (self._genesis is None and peer in self._settings.chosen):
             return self._say_hello(peer, now)
         if self._genesis is not None:
             self._timers["hello", peer] = now.mono + self._settings.hello_wait_s

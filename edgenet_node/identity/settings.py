@@ -11,7 +11,8 @@ class MembershipSettings(Struct, frozen=True):
     """`presence_interval_s`: how often capabilities and load are gossiped; `exchange_interval_s`: how often a member is
     asked for records; `blame_max`: malformed messages of one peer within `blame_window_s` before it is refused for
     `refuse_for_s`; `hello_tries_max`: hellos on one connection; `hello_wait_s`: how long a peer that dialled us may
-    take to say the first one; `peers_max`: peers remembered, records saved."""
+    take to say the first one; `peers_max`: peers remembered, records saved; `chosen`: PeerIds that the owner named
+    (bootstrap and static peers), which a fresh node greets also when they dialled it."""
 
     version: str
     capabilities: tuple[Capability, ...] = ()
@@ -26,3 +27,4 @@ class MembershipSettings(Struct, frozen=True):
     blame_window_s: float = 60.0
     refuse_for_s: float = 600.0
     peers_max: int = 2048
+    chosen: frozenset[str] = frozenset()

@@ -203,6 +203,15 @@ def test_a_fresh_node_does_not_take_the_swarm_of_whoever_dials_it() -> None:
     assert fresh.swarm().swarm == ""
 
 
+def test_a_fresh_node_greets_its_bootstrap_peer_also_when_that_one_dialled() -> None:
+    founder, fresh = Node(1, founds=True), Node(2)
+    settings = MembershipSettings("1", chosen=frozenset({founder.peer}))
+    core = MembershipCore(fresh.identity, settings, random.Random(1), founds=False, pinned="")
+    core.restore([], T0)
+    effects = core.step(Envelope(PeerConnected(founder.peer, outbound=False)), T0)
+    assert [effect.peer for effect in effects if isinstance(effect, Call)] == [founder.peer]
+
+
 def test_no_operation_is_repeated_while_it_is_in_flight() -> None:
     """The runtime takes that for a broken core, and is right to."""
     node, other = Node(1, founds=True), Node(2)
@@ -335,15 +344,21 @@ def test_a_rebuilt_membership_finds_its_peers_again() -> None:
     assert [call.peer for call in again.calls] == [stranger.peer]
 
 
-def word(listed: bool = False, admitted: tuple[str, ...] = (), committee: tuple[str, ...] = (), **banned: str) -> Any:
-    return AdmissionChanged(Admission(listed, frozenset(admitted), banned, frozenset(committee)))
+def word(
+    banned: dict[str, str] | None = None,
+    *,
+    listed: bool = False,
+    admitted: tuple[str, ...] = (),
+    committee: tuple[str, ...] = (),
+) -> AdmissionChanged:
+    return AdmissionChanged(Admission(listed, frozenset(admitted), banned or {}, frozenset(committee)))
 
 
 def test_who_is_banned_is_dropped_and_not_let_in_again() -> None:
     a, b = Node(1, founds=True), Node(2)
     dial(b, a)
     assert a.state(b.peer).state == "member"
-    a.give(word(**{b.peer: "wrong results"}))
+    a.give(word({b.peer: "wrong results"}))
     assert a.state(b.peer).state == "refused"
     assert any(isinstance(one, RefusePeer) and "wrong results" in one.reason for one in a.said)
     a.give(PeerDisconnected(b.peer))
@@ -367,5 +382,5 @@ def test_a_listed_swarm_lets_in_whom_its_committee_names() -> None:
 def test_the_committee_is_let_in_whatever_it_says() -> None:
     a, member = Node(1, founds=True), Node(2)
     dial(member, a)
-    a.give(word(committee=(member.peer,), **{member.peer: "by mistake"}))
+    a.give(word({member.peer: "by mistake"}, committee=(member.peer,)))
     assert a.state(member.peer).state == "member"

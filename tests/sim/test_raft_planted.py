@@ -181,24 +181,32 @@ SPLIT = aimed((faults.partition, faults.crash, faults.bad_network), Shape(3, set
 EVEN = aimed((faults.partition, faults.crash), Shape(4, spares=0, settings=SETTINGS, load=BUSY))
 NOISY = LinkPlan(delay_max_s=0.05, duplicate=0.5, reorder=0.3)
 DOUBLED = aimed((faults.partition, faults.crash), Shape(5, spares=0, settings=SETTINGS, load=BUSY, link=NOISY))
-REORDERED = aimed(
-    (faults.partition, faults.crash),
-    Shape(5, spares=0, settings=SETTINGS, load=BUSY, link=LinkPlan(delay_max_s=0.05, reorder=0.3)),
+FIGURE_8 = aimed(
+    (faults.depose, faults.depose),
+    Shape(
+        3,
+        spares=0,
+        settings=structs.replace(SETTINGS, message_bytes_max=1, inflight_max=1),
+        load=Load(clients=4, slots=4, keys=2, think_s=0.05, reads=0.1),
+        link=LinkPlan(delay_max_s=0.08),
+    ),
 )
 OLD_READS = aimed(
-    (faults.partition, faults.freeze, faults.partition),
-    Shape(3, settings=SETTINGS, load=Load(clients=4, keys=1, think_s=0.1, reads=0.6), drift_max=0.6),
+    (faults.partition, faults.partition, faults.freeze),
+    Shape(
+        3, settings=SETTINGS, load=Load(clients=4, readers=2, keys=1, think_s=0.1, reads=0.0, swaps=0.0), drift_max=0.6
+    ),
 )
 RESTARTS = aimed(
     (faults.crash, faults.bad_network, faults.snapshot, faults.wipe),
     Shape(3, settings=structs.replace(SETTINGS, snapshot_entries=20, keep_entries=0), load=BUSY, link=NOISY),
 )
-CHANGES = aimed((faults.membership, faults.partition, faults.crash), Shape(3, spares=2, settings=SETTINGS, load=BUSY))
+CHANGES = aimed((faults.membership, faults.partition, faults.crash), Shape(3, spares=2, settings=SETTINGS, load=BUSY, link=LinkPlan(delay_max_s=0.2), patience_s=0.2))
 
 MISTAKES = (
     Mistake("vote not persisted", vote_not_persisted, VOTES, 20, CRASHES),
-    Mistake("old term committed by counting", old_term_committed_by_counting, LOST, 60, SPLIT),
-    Mistake("truncation without a conflict", truncation_without_a_conflict, LOST, 10, REORDERED),
+    Mistake("old term committed by counting", old_term_committed_by_counting, LOST, 60, FIGURE_8),
+    Mistake("truncation without a conflict", truncation_without_a_conflict, LOST, 10, DOUBLED),
     Mistake("half is a majority", half_is_a_majority, LOST, 5, EVEN),
     Mistake("duplicate votes counted", duplicate_votes_counted, LOST | VOTES, 20, DOUBLED),
     Mistake(

@@ -35,9 +35,10 @@ PAUSE_S = 0.15
 
 class Load(Struct, frozen=True):
     """`think_s`: mean pause between two operations of one slot. `slots` operations of a client are under way at once.
-    Shares of reads and of swaps; the rest writes."""
+    Shares of reads and of swaps; the rest writes. The first `readers` of the clients only read."""
 
     clients: int = 3
+    readers: int = 0
     slots: int = 2
     keys: int = 4
     think_s: float = 0.4

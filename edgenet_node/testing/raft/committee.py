@@ -7,7 +7,7 @@ import random
 from collections.abc import Generator, Sequence
 from typing import Any, Protocol
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from ...effects import Limits, Part, Put
 from ...errors import CorruptData
@@ -76,7 +76,7 @@ class Acknowledged(Protocol):
 
 class Shape(Struct, frozen=True):
     """A run, drawn from its seed. `grown`: the first founds the committee and the others join; otherwise all are born
-    with it. `spares` are hosts that may join later."""
+    with it. `spares` are hosts that may join later. The operator asks again after `patience_s`."""
 
     voters: int
     spares: int = 1
@@ -85,6 +85,7 @@ class Shape(Struct, frozen=True):
     load: Load = Load()
     link: LinkPlan = LinkPlan()
     disk: DiskPlan = DiskPlan()
+    patience_s: float = 4.0
     drift_max: float = 0.0
     skew_max_s: float = 0.0
 
@@ -149,7 +150,7 @@ class Committee:
                     f"c{number}",
                     hosts,
                     home,
-                    load,
+                    structs.replace(load, reads=1.0) if number < load.readers else load,
                     self.history,
                     self.watch.acknowledge,
                     self.rng.getrandbits(64),

@@ -91,10 +91,12 @@ def partition(strike: Strike) -> Script:
     committee, rng = _of(strike), strike.rng
     for pause in _pauses(strike, 3):
         yield pause
-        peers = [host.peer for host in committee.hosts] + [client.peer for client in committee.clients]
+        peers = [host.peer for host in committee.hosts]
+        if rng.random() < 0.5:  # clients are on one side, too, and do not see everybody
+            peers += [client.peer for client in committee.clients]
         rng.shuffle(peers)
         leader = committee.leader()
-        some = [leader.peer] if leader is not None and rng.random() < 0.5 else peers[: rng.randint(1, len(peers) - 1)]
+        some = [leader.peer] if leader is not None and rng.random() < 0.5 else peers[: rng.randint(1, len(peers))]
         kind = rng.choice(("partition", "asymmetric partition", "asymmetric partition"))
         outward = rng.random() < 0.5
         pairs = [(one, other) for one in some for other in peers if other not in some]
@@ -113,6 +115,29 @@ def _mend(strike: Strike, ways: Sequence[tuple[str, str]]) -> Script:
     yield strike.rng.uniform(0.5, strike.window_s / 3)
     for one, other in ways:
         network.mend(one, other)
+
+
+def depose(strike: Strike) -> Script:
+    """Each leader is cut off soon after its election, and the one before comes back: figure 8 of the paper, mostly."""
+    committee, rng = _of(strike), strike.rng
+    network = committee.world.network
+    start = rng.uniform(0.0, strike.window_s / 2)
+    yield start
+    until = committee.world.loop.now + rng.uniform(3.0, strike.window_s - start)
+    gone: Host | None = None
+    while committee.world.loop.now < until:
+        yield rng.uniform(0.0, 0.2)
+        leader = committee.leader()
+        if leader is None or leader is gone:
+            continue
+        committee.world.journal.count("deposed leader", leader.name, "cut off from the other members")
+        network.mend_all()
+        for other in committee.hosts:
+            if other is not leader:
+                network.cut(leader.peer, other.peer)
+                network.cut(other.peer, leader.peer)
+        gone = leader
+    network.mend_all()
 
 
 def slow_link(strike: Strike) -> Script:
@@ -281,6 +306,7 @@ ALL: Sequence[FaultKind] = (
     FaultKind("crash of all", 0.1, crash_all),
     FaultKind("freeze", 0.25, freeze),
     FaultKind("partition", 0.4, partition),
+    FaultKind("deposed leaders", 0.1, depose),
     FaultKind("slow link", 0.3, slow_link),
     FaultKind("lost connection", 0.3, lost_connection),
     FaultKind("bad network", 0.4, bad_network),

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from .committee import Committee
 
 LOOK_S = 0.5
-ASK_S = 4.0
 
 
 class Operator:
@@ -45,6 +44,7 @@ class Operator:
         self._gone: set[int] = set()
         self._roster: LearnRoster | None = None
         self._rng = committee.rng
+        self._patience_s = committee.shape.patience_s
 
     def want(self, voters: Sequence[Host]) -> None:
         for host in self._committee.hosts:
@@ -73,7 +73,7 @@ class Operator:
         if committee.shape.grown:
             yield from self._found()
         while True:
-            yield LOOK_S * self._rng.uniform(0.5, 1.5)
+            yield min(LOOK_S, self._patience_s) * self._rng.uniform(0.5, 1.5)
             self._tell_roster()
             leader = committee.leader()
             member = member_of(leader) if leader is not None else None
@@ -92,7 +92,7 @@ class Operator:
         first = self._committee.hosts[0]
         while True:
             try:
-                yield from self._committee.asked(first, FoundCommittee(), ASK_S)
+                yield from self._committee.asked(first, FoundCommittee(), self._patience_s)
             except EdgenetError:
                 yield 0.2
                 if member_of(first) is not None:
@@ -104,7 +104,7 @@ class Operator:
         conf = member.conf
         if conf.voters_outgoing:
             self.content = False
-            yield from self._committee.asked(leader, LeaveJoint(), ASK_S)
+            yield from self._committee.asked(leader, LeaveJoint(), self._patience_s)
             return
         now: dict[int, str] = {one: "voter" for one in conf.voters}
         now.update((one, "learner") for one in conf.learners)
@@ -131,7 +131,7 @@ class Operator:
                 return
         self._committee.world.journal.note("op", "asks %s for %s", leader.name, some)
         self._committee.world.journal.faults["membership change"] += 1
-        yield from self._committee.asked(leader, ChangeMembers(tuple(some)), ASK_S)
+        yield from self._committee.asked(leader, ChangeMembers(tuple(some)), self._patience_s)
 
     def _bearable(self, voters: Sequence[int], changes: Sequence[MemberChange]) -> bool:
         """Would a majority of the voters afterwards have its disks? One does not remove a good member while another
@@ -191,7 +191,7 @@ class Operator:
             return 0
         try:
             query = PrepareMember(leader.epoch, leader.roster.entries())
-            found: int = yield from self._committee.asked(host, query, ASK_S)
+            found: int = yield from self._committee.asked(host, query, self._patience_s)
         except EdgenetError as error:
             self._committee.world.journal.note("op", "cannot prepare %s: %s", host.name, str(error))
             return 0
