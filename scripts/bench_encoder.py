@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
-"""The encoder against torch sentence-transformers: same weights, same texts, one thread each, interleaved rounds.
+"""The encoder against torch sentence-transformers and onnxruntime: same weights, same texts, one thread each.
 
-    python scripts/bench_encoder.py [--peer-python PYTHON] [--rounds N] [--json]
+    python scripts/bench_encoder.py [--peer-python PYTHON] [--core-type NAME] [--rounds N] [--json]
 
-Each side is a process of its own that encodes the same batch on request and answers with its CPU seconds. Order
-alternates from round to round; figures are medians, the ratio is the median of the rounds' ratios. `--peer-python` is
-an interpreter that has sentence-transformers (this one by default); without it our figures stand alone.
+Each side is a process of its own that encodes the same batch on request and answers with its CPU seconds: ours with
+numpy, ours with the extra `[fast]`, and the peers. Order alternates from round to round; figures are medians, a ratio
+is the median of the rounds' ratios, above 1 where we are quicker. `--peer-python` is an interpreter that has
+sentence-transformers, or onnx and onnxruntime, or numba, or all (this one by default); what it lacks is said in a line.
+Our sides run with the OpenBLAS core type that a node chooses itself, whatever the environment says, unless
+`--core-type` names one.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ BATCH = 32
 # Workload to shortest and longest sentence in words; the rows that stand for each kernel id.
 WORKLOADS = {"sentences_8_to_40_words": (8, 40), "sentences_of_120_words": (120, 120)}
 KERNEL_ROWS = {"encoder.minilm_l6/1": (*WORKLOADS, "one_short_text")}
+OURS, PEERS = ("ours", "fast"), ("torch", "onnx")
 SHORT_TEXT = "How did we fix the leak?"
 
 
@@ -43,16 +47,18 @@ def prose(rng: random.Random, count: int, low: int, high: int) -> list[str]:
     return [" ".join(words[start : start + rng.randint(low, high)]) for start in starts]
 
 
-def our_side() -> Callable[[list[str]], Any]:
+def our_side(choice: str) -> Callable[[list[str]], Any]:
     sys.path.insert(0, str(ROOT))
     from edgenet_node.kernels import bootstrap
 
     bootstrap.apply()
+    from edgenet_node.kernels.backends import Backends
     from edgenet_node.kernels.encoder import Encoder
     from edgenet_node.kernels.transformer import Workspace
 
+    forward = Backends("fast" if choice == "fast" else "numpy").function("encoder.minilm_l6/1")
     with tempfile.TemporaryDirectory() as folder:
-        encoder = Encoder.open(Path(folder))
+        encoder = Encoder.open(Path(folder), None, forward)
     workspace = Workspace()
     return lambda texts: encoder.encode(texts, workspace=workspace).vectors
 
@@ -70,7 +76,14 @@ def serve(side: str, model_folder: str) -> None:
     """One JSON line in (texts), one out (CPU seconds, vectors)."""
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # libraries that print must not disturb the replies
-    encode = our_side() if side == "ours" else peer_side(model_folder)
+    if side == "torch":
+        encode = peer_side(model_folder)
+    elif side == "onnx":
+        from bench_encoder_onnx import encoder
+
+        encode = encoder(Path(model_folder))
+    else:
+        encode = our_side(side)
     print(json.dumps({"core": os.environ.get("OPENBLAS_CORETYPE", "its own choice")}), file=replies, flush=True)
     for line in sys.stdin:
         texts = json.loads(line)
@@ -84,8 +97,11 @@ def serve(side: str, model_folder: str) -> None:
 class Side:
     """A process that encodes on request. `alive` is False where it could not start; `why` says so."""
 
-    def __init__(self, python: str, side: str, model_folder: str) -> None:
+    def __init__(self, python: str, side: str, model_folder: str, core_type: str = "") -> None:
         environ = os.environ | {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+        environ.pop("OPENBLAS_CORETYPE", None)
+        if core_type:
+            environ["OPENBLAS_CORETYPE"] = core_type
         command = [python, __file__, "--serve", side, "--model-folder", model_folder]
         self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - lives as long as the process
         self.why = ""
@@ -123,19 +139,17 @@ def largest_difference(left: bytes, right: bytes) -> float:
     return max(abs(x - y) for x, y in zip(a, b, strict=True))
 
 
-def measure(ours: Side, peer: Side | None, texts: list[str], rounds: int) -> dict[str, float]:
-    """Texts per CPU second of each side, their ratio, the largest difference of any vector component."""
-    sides = [ours] if peer is None else [ours, peer]
-    times: dict[Side, list[float]] = {side: [] for side in sides}
-    vectors = {side: side.encode(texts)[1] for side in sides}  # warms up, and is compared
+def measure(sides: dict[str, Side], texts: list[str], rounds: int) -> dict[str, float]:
+    """Texts per CPU second of each side; of ours to each peer, the ratio and the largest difference of a component."""
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    vectors = {name: side.encode(texts)[1] for name, side in sides.items()}  # warms up, and is compared
     for turn in range(rounds):
-        for side in sides if turn % 2 else sides[::-1]:
-            times[side].append(side.encode(texts)[0])
-    row = {"ours_per_s": len(texts) / statistics.median(times[ours])}
-    if peer is not None:
-        row["peer_per_s"] = len(texts) / statistics.median(times[peer])
-        row["ratio"] = statistics.median(b / a for a, b in zip(times[ours], times[peer], strict=True))
-        row["largest_difference"] = largest_difference(vectors[ours], vectors[peer])
+        for name in list(sides)[:: 1 if turn % 2 else -1]:
+            times[name].append(sides[name].encode(texts)[0])
+    row = {f"{name}_per_s": len(texts) / statistics.median(taken) for name, taken in times.items()}
+    for mine, peer in ((mine, peer) for mine in OURS for peer in PEERS if {mine, peer} <= set(sides)):
+        row[f"{mine}_to_{peer}"] = statistics.median(b / a for a, b in zip(times[mine], times[peer], strict=True))
+        row[f"{mine}_{peer}_difference"] = largest_difference(vectors[mine], vectors[peer])
     return row
 
 
@@ -151,26 +165,29 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--peer-python", default=sys.executable, metavar="PYTHON")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--serve", choices=["ours", "peer"], help=argparse.SUPPRESS)
+    parser.add_argument("--core-type", default="", metavar="NAME", help="OPENBLAS_CORETYPE of our sides")
+    parser.add_argument("--quick", action="store_true", help="3 rounds")
+    parser.add_argument("--serve", choices=[*OURS, *PEERS], help=argparse.SUPPRESS)
     parser.add_argument("--model-folder", default="", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if args.serve:
         serve(args.serve, args.model_folder)
         return {}
-    folder = model_folder()
-    ours, peer = Side(sys.executable, "ours", folder), Side(args.peer_python, "peer", folder)
-    if not ours.alive:
-        raise SystemExit(f"our encoder does not start: {ours.why}")
+    folder, rounds = model_folder(), 3 if args.quick else args.rounds
+    sides = {"ours": Side(sys.executable, "ours", folder, args.core_type)}
+    if not sides["ours"].alive:
+        raise SystemExit(f"our encoder does not start: {sides['ours'].why}")
+    sides["fast"] = Side(args.peer_python, "fast", folder, args.core_type)
+    sides |= {name: Side(args.peer_python, name, folder) for name in PEERS}
+    figures: dict[str, Any] = {"openblas_core": sides["ours"].core}
+    figures["missing"] = {name: side.why for name, side in sides.items() if not side.alive}
+    sides = {name: side for name, side in sides.items() if side.alive}
     rng = random.Random(20)
-    figures: dict[str, Any] = {"openblas_core": ours.core}
-    if not peer.alive:
-        figures["peer_missing"] = f"sentence-transformers: {peer.why}"
     for name, (low, high) in WORKLOADS.items():
-        figures[name] = measure(ours, peer if peer.alive else None, prose(rng, BATCH, low, high), args.rounds)
-    figures["one_short_text"] = measure(ours, peer if peer.alive else None, [SHORT_TEXT], 5 * args.rounds)
-    for side in (ours, peer):
-        if side.alive:
-            side.close()
+        figures[name] = measure(sides, prose(rng, BATCH, low, high), rounds)
+    figures["one_short_text"] = measure(sides, [SHORT_TEXT], 5 * rounds)
+    for side in sides.values():
+        side.close()
     if args.json:
         print(json.dumps(figures))
     else:
@@ -179,16 +196,18 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
 
 
 def show(figures: dict[str, Any]) -> None:
-    if "peer_missing" in figures:
-        print(f"peer not measured: {figures['peer_missing']}")
-    print(f"OpenBLAS core: {figures['openblas_core']} (set OPENBLAS_CORETYPE to choose another)")
-    print(f"{'encoder, one thread each':28}{'ours/s':>9}{'torch/s':>9}{'ratio':>7}{'max diff':>10}")
+    for name, why in figures["missing"].items():
+        print(f"{name} not measured: {why}")
+    print(f"OpenBLAS core: {figures['openblas_core']} (--core-type chooses another)")
+    sides = [*OURS, *PEERS]
+    pairs = [f"{mine}_to_{peer}" for peer in PEERS for mine in OURS]
+    print(f"{'encoder, texts per CPU second':30}{''.join(f'{name:>8}' for name in sides)}  ratios")
     for name in KERNEL_ROWS["encoder.minilm_l6/1"]:
         row = figures[name]
-        cells = [f"{row['ours_per_s']:9.1f}"]
-        if "ratio" in row:
-            cells += [f"{row['peer_per_s']:9.1f}", f"{row['ratio']:7.2f}", f"{row['largest_difference']:10.1e}"]
-        print(f"{name:28}{''.join(cells)}")
+        cells = "".join(f"{row[f'{side}_per_s']:8.1f}" if f"{side}_per_s" in row else f"{'-':>8}" for side in sides)
+        ratios = ", ".join(f"{pair.replace('_to_', '/')} {row[pair]:.2f}" for pair in pairs if pair in row)
+        differences = [value for key, value in row.items() if key.endswith("_difference")]
+        print(f"{name:30}{cells}  {ratios}{f', differ by {max(differences):.0e}' if differences else ''}")
 
 
 if __name__ == "__main__":

@@ -123,12 +123,17 @@ class CommitteeCore:
             self._submitting.wake_at,
             self._reading.wake_at,
             self._office.wake_at,
-            math.inf if self._is_member or self._record is None else self._following.wake_at,
+            self._following.wake_at if self._record is not None and self._listens else math.inf,
         )
 
     @property
     def _is_member(self) -> bool:
         return self._raft is not None and self._raft.member != 0
+
+    @property
+    def _listens(self) -> bool:
+        """Nobody sends it the log: no member, or one that was prepared and waits to be added."""
+        return self._raft is None or not self._raft.member or self._raft.role == "none"
 
     def step(self, e: Envelope[Any], now: Now) -> list[Effect]:
         body = e.body
@@ -230,7 +235,7 @@ class CommitteeCore:
             out += self._submitting.add(self._command("mark"), 0, now)
         out += self._office.tick(record, self._raft, now)
         out += self._office.certify_set(record, now)
-        if not self._is_member and now.mono >= self._following.wake_at:
+        if self._listens and now.mono >= self._following.wake_at:
             out += self._following.pull(record.chain, now)
         return out
 
@@ -450,20 +455,22 @@ class CommitteeCore:
             raise InvariantError("a record without its outer chain")
         if self._is_member:  # the log is what counts; others may know that we are out of it
             outer.links = list(record.chain.links)
-            _, taken = self._following.answered(run, peer, value, outer, 2**62, now)
-            if taken and self._signer.public not in outer.tip.members and record.pending is None:
-                return [Tell(raft.RetireMember(outer.tip.epoch, outer.tip.number))]
-            return []
+            out, taken = self._following.answered(run, peer, value, outer, 2**62, now)
+            seated = self._signer.public in record.chain.tip.members
+            if taken and seated and self._signer.public not in outer.tip.members and record.pending is None:
+                return [*out, Tell(raft.RetireMember(outer.tip.epoch, outer.tip.number))]
+            return [*out, *self._tell_roster(value, outer)]
         index = record.cursor if self._following.trusts(record.chain) else 2**62
         out, taken = self._following.answered(run, peer, value, record.chain, index, now)
         if self._following.conflict and self._following.conflict not in record.alarms:
             record.alarms.append(self._following.conflict)
-        if value is not None:
-            keys = set(record.chain.tip.members)
-            roster = tuple(one for one in value.roster if public_from_peer_id(one.peer) in keys)
-            if roster:
-                out.append(Tell(raft.LearnRoster(record.chain.tip.epoch, roster)))
-        return out
+        return [*out, *self._tell_roster(value, record.chain)]
+
+    def _tell_roster(self, value: wire.HeadReply | None, chain: Chain) -> list[Effect]:
+        """Whose member ids are whose, as far as the set in office vouches for the peers."""
+        peers = {peer_id(key) for key in chain.tip.members}
+        roster = tuple(one for one in value.roster if one.peer in peers) if value else ()
+        return [Tell(raft.LearnRoster(chain.tip.epoch, roster))] if roster else []
 
     def _fetched(self, run: int, peer: str, value: wire.Rows | None, now: Now) -> list[Effect]:
         record = self._known()

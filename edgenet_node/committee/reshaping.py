@@ -57,7 +57,7 @@ class Reshaping:
             raise Conflict("another change of the committee is under way")
         voters = {one.peer for one in view.members if one.role in ("leader", "follower")}
         learners = {one.peer: one.member for one in view.members if one.role == "learner"}
-        check_plan(plan, voters)
+        check_plan(plan, voters, set(learners))
         self._plan, self.failed = plan, ""
         self._ids = {peer: learners[peer] for peer in plan.add if peer in learners}
         self._learners = []
@@ -135,7 +135,8 @@ class Reshaping:
             return []
         voters = {one.peer: one.member for one in view.members if one.role in ("leader", "follower")}
         changes = [MemberChange(self._ids[peer], peer, "voter") for peer in plan.add]
-        changes += [MemberChange(voters[peer], peer, "none") for peer in plan.remove if peer in voters]
+        known = {one.peer: one.member for one in view.members}
+        changes += [MemberChange(known[peer], peer, "none") for peer in plan.remove if peer in known]
         after = (set(voters) | set(plan.add)) - set(plan.remove)
         members = tuple(sorted(public_from_peer_id(peer) for peer in after))
         following = CommitteeSet(tip.epoch, tip.number + 1, members, digest(tip))
@@ -176,13 +177,13 @@ class Reshaping:
         self._deadline = self._poll_at = math.inf
 
 
-def check_plan(plan: Plan, voters: set[str]) -> None:
-    """Whether a committee comes out of it."""
+def check_plan(plan: Plan, voters: set[str], learners: set[str]) -> None:
+    """Whether a committee comes out of it. Learners that a change which failed has left behind may be removed."""
     if not plan.add and not plan.remove:
         raise UsageError("name at least one peer to add or to remove")
     if doubled := sorted(set(plan.add) & voters):
         raise UsageError(f"{doubled[0]} is in the committee already")
-    if strangers := sorted(set(plan.remove) - voters):
+    if strangers := sorted(set(plan.remove) - voters - learners):
         raise UsageError(f"{strangers[0]} is not in the committee")
     size = len((voters | set(plan.add)) - set(plan.remove))
     if size not in SET_SIZES:

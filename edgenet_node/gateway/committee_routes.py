@@ -130,7 +130,8 @@ def committee_status(view: RegistryView) -> dict[str, Any]:
             }
             for one in raft.members
         ],
-        "commit": 0 if raft is None else raft.commit,
+        # What is applied is committed: the picture of the log may be a second older.
+        "commit": max(0 if raft is None else raft.commit, view.index),
         "applied": view.index,
         "first": 0 if raft is None else raft.first,
         "last": 0 if raft is None else raft.last,

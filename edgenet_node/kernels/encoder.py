@@ -24,7 +24,7 @@ from .transformer import WIDTH, Array, EncoderWeights, Group, Workspace, forward
 MODEL_ID = encoder_weights.MODEL_ID
 DIMENSIONS = WIDTH
 WINDOW_TEXTS = 4096  # bounds the memory for token ids; sorting over more gains nothing
-CHUNK_TOKENS = 1024  # about 0.12 s of one core, hence the longest wait for `should_stop`; 12 MiB of workspace
+CHUNK_TOKENS = 1024  # about 0.12 s of one core, hence the longest wait for `should_stop`; 16 MiB of workspace
 
 
 Forward = Callable[[EncoderWeights, npt.NDArray[np.int32], Sequence[Group], Workspace], Array]

@@ -173,6 +173,7 @@ def test_heads_survive_a_snapshot_and_a_late_member() -> None:
     swarm = formed(5, 3, raft=raft)
     for value in range(40):
         swarm.ask(0, Decide("set", name="members_max", text=str(100 + value)))
+    swarm.run(1)
     swarm.ask(0, TakeSnapshot())
     swarm.run(1)
     view = swarm.view(0).raft
@@ -265,3 +266,29 @@ def test_a_node_that_reaches_no_member_is_heard_by_gossip() -> None:
     swarm.hosts[1].hear(swarm.peers[4], notice.body)
     swarm.run(1)
     assert swarm.ask(4, query).duplicate, "it is in the log already"
+
+
+def test_a_learner_that_never_caught_up_can_be_removed() -> None:
+    hasty = structs.replace(SETTINGS, catch_up_s=3.0)
+    swarm = Swarm(4, settings=hasty)
+    swarm.until(lambda: swarm.view(0).head is not None)
+    swarm.ask(0, ChangeCommittee(tuple(swarm.peers[1:3])))
+
+    def learning() -> bool:
+        view = swarm.view(0).raft
+        return view is not None and any(one.role == "learner" for one in view.members)
+
+    swarm.world.loop.run(
+        swarm.world.loop.now + 5, lambda: swarm.hosts[0].drivers["raft"].core.member.conf.learners != ()  # type: ignore[attr-defined]
+    )
+    swarm.hosts[1].crash()
+    swarm.hosts[2].crash()
+    swarm.until(lambda: swarm.view(0).reshaping.startswith("failed"), 30)
+    assert learning()
+    view = swarm.view(0).raft
+    assert view is not None
+    left = tuple(one.peer for one in view.members if one.role == "learner")
+    swarm.ask(0, ChangeCommittee((), left))
+    swarm.until(lambda: not learning())
+    assert swarm.view(0).committee == (swarm.peers[0],)
+    assert not swarm.violations

@@ -29,6 +29,15 @@ async def test_status_has_the_fields_of_the_contract() -> None:
         assert (seen["head"]["signatures"], seen["head"]["members"]) == (2, 3)
 
 
+async def test_nothing_is_applied_that_is_not_committed() -> None:
+    """Status shows the registry as it is and the log as it was a moment ago."""
+    from msgspec import structs
+
+    async with door({committee.GetRegistry: structs.replace(REGISTRY, index=44)}) as made:
+        seen = (await made.call("GET", "/api/committee")).json
+        assert (seen["commit"], seen["applied"]) == (44, 44)
+
+
 async def test_a_follower_shows_whom_it_follows() -> None:
     from msgspec import structs
 

@@ -76,20 +76,27 @@ MESSAGES = st.builds(
 
 
 def _plausible(message: Message) -> Message:
-    """Passes the first checks: from a member, built on what its log holds, entries in order, terms rising."""
+    """Passes the first checks: from a member, built on what its log holds, entries in order, terms rising; a snapshot
+    of a configuration that can be; without a term where there is none."""
     log_term = term = LOG.get(message.index, message.log_term)
     log: list[Entry] = []
     for place, one in enumerate(message.entries, 1):
         term = max(1, term + one.term % 3)
         log.append(structs.replace(one, index=message.index + place, term=term))
-    return structs.replace(
-        message,
-        to=1,
-        sender=2 + message.sender % 2,
-        term=max(message.term % 12, term) if message.term else 0,
-        log_term=log_term,
-        entries=tuple(log),
-    )
+    snapshot = message.snapshot
+    if snapshot is not None:
+        voters = tuple(set(snapshot.conf_state.voters) - {0}) or (1, 2, 3)
+        snapshot = Snapshot(snapshot.index or 4, 1 + snapshot.term % 4, ConfState(voters))
+        term = max(term, snapshot.term)
+    message = structs.replace(message, to=1, sender=2 + message.sender % 2, snapshot=snapshot, log_term=log_term)
+    if message.kind in (MessageKind.PROP, MessageKind.READ_INDEX, MessageKind.READ_INDEX_RESP):
+        return structs.replace(
+            message,
+            term=3 if message.kind is MessageKind.READ_INDEX_RESP else 0,
+            entries=(message.entries or (entry(0, 0),))[:1],
+        )
+    term = max(message.term % 12, term) if message.term else 0
+    return structs.replace(message, term=term, entries=tuple(log))
 
 
 LOG = {0: 0, 1: 1, 2: 1, 3: 2}

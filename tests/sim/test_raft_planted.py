@@ -177,10 +177,25 @@ LOST = _of("leader completeness", "state machine safety", "log matching", "commi
 VOTES = _of("vote once", "election safety")
 
 CRASHES = aimed((faults.crash, faults.crash_all, faults.bad_network), Shape(3, settings=SETTINGS, load=BUSY))
+ELECTIONS = aimed(
+    (faults.restarts, faults.restarts, faults.depose),
+    Shape(5, spares=0, settings=SETTINGS, load=BUSY, link=LinkPlan(delay_max_s=0.6, loss=0.1)),
+)
 SPLIT = aimed((faults.partition, faults.crash, faults.bad_network), Shape(3, settings=SETTINGS, load=BUSY))
 EVEN = aimed((faults.partition, faults.crash), Shape(4, spares=0, settings=SETTINGS, load=BUSY))
 NOISY = LinkPlan(delay_max_s=0.05, duplicate=0.5, reorder=0.3)
 DOUBLED = aimed((faults.partition, faults.crash), Shape(5, spares=0, settings=SETTINGS, load=BUSY, link=NOISY))
+REORDERED = aimed(
+    (faults.partition, faults.crash),
+    Shape(
+        3,
+        spares=0,
+        settings=structs.replace(SETTINGS, inflight_max=4),
+        load=Load(clients=4, slots=2, keys=2, think_s=0.1, reads=0.1),
+        link=LinkPlan(delay_max_s=0.03, duplicate=0.1, reorder=0.5),
+    ),
+    window_s=10.0,
+)
 FIGURE_8 = aimed(
     (faults.depose, faults.depose),
     Shape(
@@ -204,9 +219,9 @@ RESTARTS = aimed(
 CHANGES = aimed((faults.membership, faults.partition, faults.crash), Shape(3, spares=2, settings=SETTINGS, load=BUSY, link=LinkPlan(delay_max_s=0.2), patience_s=0.2))
 
 MISTAKES = (
-    Mistake("vote not persisted", vote_not_persisted, VOTES, 20, CRASHES),
+    Mistake("vote not persisted", vote_not_persisted, VOTES, 20, ELECTIONS),
     Mistake("old term committed by counting", old_term_committed_by_counting, LOST, 60, FIGURE_8),
-    Mistake("truncation without a conflict", truncation_without_a_conflict, LOST, 10, DOUBLED),
+    Mistake("truncation without a conflict", truncation_without_a_conflict, LOST, 10, REORDERED),
     Mistake("half is a majority", half_is_a_majority, LOST, 5, EVEN),
     Mistake("duplicate votes counted", duplicate_votes_counted, LOST | VOTES, 20, DOUBLED),
     Mistake(

@@ -214,6 +214,7 @@ class _Attempt:
         if self.asked[0] == "swap":
             self._try()
         else:
+            self.client.seen[self.asked[1]] = self.asked[2]
             self._record(self.client.world.loop.now, None)
 
     def _outcome(self, swapped: Any) -> None:

@@ -61,6 +61,20 @@ def _back(strike: Strike, host: Host) -> Script:
     _of(strike).start(host)
 
 
+def restarts(strike: Strike) -> Script:
+    """Hosts go down and come back at once, again and again, also in the middle of elections."""
+    committee, rng = _of(strike), strike.rng
+    yield rng.uniform(0.0, strike.window_s / 2)
+    for _ in range(rng.randint(10, 60)):
+        yield rng.uniform(0.0, 0.4)
+        host = rng.choice(committee.hosts)
+        if host.running:
+            committee.world.journal.count("restart", host.name, "in no time")
+            host.crash()
+            yield rng.uniform(0.0, 0.01)
+            committee.start(host)
+
+
 def crash_all(strike: Strike) -> Script:
     """The whole committee loses power at once."""
     committee = _of(strike)
@@ -126,10 +140,11 @@ def depose(strike: Strike) -> Script:
     until = committee.world.loop.now + rng.uniform(3.0, strike.window_s - start)
     gone: Host | None = None
     while committee.world.loop.now < until:
-        yield rng.uniform(0.0, 0.2)
+        yield 0.02
         leader = committee.leader()
         if leader is None or leader is gone:
             continue
+        yield rng.uniform(0.0, rng.choice((0.05, 0.3, 1.0)))
         committee.world.journal.count("deposed leader", leader.name, "cut off from the other members")
         network.mend_all()
         for other in committee.hosts:
@@ -304,6 +319,7 @@ def kinds(rng: random.Random | None = None) -> Sequence[FaultKind]:
 ALL: Sequence[FaultKind] = (
     FaultKind("crash", 0.5, crash),
     FaultKind("crash of all", 0.1, crash_all),
+    FaultKind("restarts", 0.1, restarts),
     FaultKind("freeze", 0.25, freeze),
     FaultKind("partition", 0.4, partition),
     FaultKind("deposed leaders", 0.1, depose),

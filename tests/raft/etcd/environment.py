@@ -226,7 +226,7 @@ class Environment:
                 targets += [(int(value), True) for value in argument.values]
             else:
                 targets.append((int(argument.key), False))
-        if len({target for target, _ in targets}) < len(targets):
+        if {to for to, drop in targets if drop} & {to for to, drop in targets if not drop}:
             raise AssertionError("can't both deliver and drop messages to one member")
         if not sum([self._deliver(to, kind, drop=drop) for to, drop in targets]):
             self._print("no messages\n")
