@@ -31,6 +31,7 @@ def services(
         network_messages.GetConnections: connections,
         network_messages.Admit: lambda body: network.admit(body.peer),
         network_messages.RefusePeer: lambda body: network.refuse(body.peer, body.reason),
+        network_messages.PardonPeer: lambda body: network.pardon(body.peer),
         network_messages.LearnAddresses: lambda body: network.learn(body.peer, body.addresses, keep=body.keep),
         network_messages.SetSwarm: join,
         network_messages.GetAddresses: addresses,

@@ -42,6 +42,7 @@ from ..messages.network import (
     GetSwarm,
     LearnAddresses,
     LoadChanged,
+    PardonPeer,
     PeerConnected,
     PeerDisconnected,
     PeerDown,
@@ -349,6 +350,7 @@ class MembershipCore:
             elif known.state == "refused" and barred(before, peer) and not barred(admission, peer):
                 self._timers.pop(("refused", peer), None)
                 known.state, known.reason = "undecided" if known.connected else "known", ""
+                out.append(Tell(PardonPeer(peer)))
                 if self._book.addresses(peer):
                     out.append(Tell(LearnAddresses(peer, self._book.addresses(peer))))
         return out

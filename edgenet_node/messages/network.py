@@ -62,6 +62,12 @@ class RefusePeer(Struct, frozen=True):
     reason: str
 
 
+class PardonPeer(Struct, frozen=True):
+    """Command to the transport: its refusal is taken back, and it may come and say who it is."""
+
+    peer: str
+
+
 class SetSwarm(Struct, frozen=True):
     """Command to the transport: join the topics and protocols of this swarm (genesis in hex)."""
 

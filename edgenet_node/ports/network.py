@@ -93,6 +93,10 @@ class Network(Protocol):
         """Tell the peer why, drop the connection, and do not dial or accept it again for a while."""
         ...
 
+    def pardon(self, peer: str) -> None:
+        """Take a refusal back: the peer is undecided, and may be dialled and accepted again."""
+        ...
+
     def learn(self, peer: str, addresses: Sequence[str], *, keep: bool) -> None:
         """Addresses to dial for this peer. `keep`: never give up on it (bootstrap and static peers)."""
         ...

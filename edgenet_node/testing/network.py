@@ -163,6 +163,9 @@ class FakeNode:
         self._fabric.spawn(self._tell_admission)
         self._fabric.disconnect(self.peer_id, peer, Refused(reason, peer=self.peer_id))
 
+    def pardon(self, peer: str) -> None:
+        self.refused.pop(peer, None)
+
     def learn(self, peer: str, addresses: Sequence[str], *, keep: bool) -> None:
         self.known[peer] = tuple(addresses)
         if keep:

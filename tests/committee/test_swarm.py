@@ -279,7 +279,8 @@ def test_a_learner_that_never_caught_up_can_be_removed() -> None:
         return view is not None and any(one.role == "learner" for one in view.members)
 
     swarm.world.loop.run(
-        swarm.world.loop.now + 5, lambda: swarm.hosts[0].drivers["raft"].core.member.conf.learners != ()  # type: ignore[attr-defined]
+        swarm.world.loop.now + 5,
+        lambda: swarm.hosts[0].drivers["raft"].core.member.conf.learners != (),  # type: ignore[attr-defined]
     )
     swarm.hosts[1].crash()
     swarm.hosts[2].crash()

@@ -22,6 +22,7 @@ from edgenet_node.messages.network import (
     GetPeers,
     GetSwarm,
     LearnAddresses,
+    PardonPeer,
     PeerConnected,
     PeerDisconnected,
     PeerDown,
@@ -367,6 +368,7 @@ def test_who_is_banned_is_dropped_and_not_let_in_again() -> None:
     assert isinstance(refused.error, Refused)
     assert not any(isinstance(one, Admit) for one in a.said)
     a.give(word())
+    assert PardonPeer(b.peer) in a.said, "or the transport would refuse it for minutes"
     dial(b, a)
     assert a.state(b.peer).state == "member"
 

@@ -43,6 +43,10 @@ class Admission:
     def refuse(self, peer: str, reason: str, now_s: float) -> None:
         self._decide(peer, Decision("refused", reason, now_s + self._settings.refuse_for_s))
 
+    def pardon(self, peer: str) -> None:
+        if self._decisions.get(peer, UNDECIDED).state == "refused":
+            del self._decisions[peer]
+
     @property
     def waiting(self) -> int:
         """Peers whose streams wait for a decision."""

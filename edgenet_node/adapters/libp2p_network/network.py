@@ -242,6 +242,9 @@ class Libp2pNetwork:
         if self._nursery is not None and self._links.connected(peer):
             self._nursery.start_soon(self._links.drop, peer)
 
+    def pardon(self, peer: str) -> None:
+        self._admission.pardon(peer)
+
     def learn(self, peer: str, addresses: Sequence[str], *, keep: bool) -> None:
         self._keeper.learn(peer, addresses, keep=keep)
 
