@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """The committee's log: three processes on loopback, durable (fsync) and encrypted, against PySyncObj and etcd.
 
-    python scripts/bench_raft.py [--quick] [--json] [--peer-python PATH]
+    python scripts/bench_raft.py [--quick | --long] [--json] [--peer-python PATH]
 
-Figures of ours: commands a second, p50 and p99 of one client and of 16 and 256 in flight at the leader; the time from
-kill -9 of the leader to the next commit (median of ten, LAN profile); how long a follower takes that was down for
-100,000 entries. PySyncObj (in memory, neither synced nor encrypted; batching off) runs where --peer-python has it,
-Debian's etcd-server (through its HTTP gateway) where it is installed; each beside ours in the same run.
+Commands a second, p50 and p99 of one client and of 16 and 256 in flight at the leader, for ours and for the peers that
+are there, by turns in the same run, medians of the rounds: PySyncObj (in memory, neither synced nor encrypted; batching
+off) where --peer-python has it, Debian's etcd-server (synced, in the clear, through its HTTP gateway) where it is
+installed. Of ours alone: the time from kill -9 of the leader to the next commit (median of ten, LAN profile); how long
+a follower takes that was down for 100,000 entries; resident memory under load (ten minutes with --long).
 """
 
 from __future__ import annotations
@@ -16,21 +17,24 @@ import json
 import logging
 import os
 import random
+import shutil
 import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import structlog
 import trio
+from bench_raft_peers import Etcd, PySyncObj
 
 from edgenet_node.adapters.libp2p_network import Libp2pNetwork, NetworkSettings, host
 from edgenet_node.adapters.sqlite_store import SqliteStore, StoreLimits
@@ -53,6 +57,9 @@ CONSUMER = "bench"
 SWARM = "be" * 21
 LOOPBACK = "/ip4/127.0.0.1/tcp/0"
 ABSENT_ENTRIES = 100_000
+KEPT = 50_000
+MEMORY_KEPT = 10_000
+"""As a node's own default: a snapshot every 20,000 entries."""
 
 
 class Consumer:
@@ -231,8 +238,8 @@ class Member:
         return True
 
 
-def _rss() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+def _rss(pid: int | str = "self") -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 class _Ear:
@@ -290,7 +297,7 @@ class Process:
 
 
 class Committee:
-    def __init__(self, folder: Path, kept: int = 50_000) -> None:
+    def __init__(self, folder: Path, kept: int = KEPT) -> None:
         self.members = [Process(number, folder / str(number), kept) for number in range(1, MEMBERS + 1)]
         self.introduce()
         first, *others = self.members
@@ -335,23 +342,105 @@ class Committee:
             one.close()
 
 
-def ours(quick: bool) -> dict[str, Any]:
-    seconds = 2.0 if quick else 6.0
-    figures: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        committee = Committee(Path(folder))
-        try:
-            leader = committee.await_leader()
-            leader.do(do="load", clients=16, seconds=1.0)
-            for clients in CLIENTS:
-                figures[f"clients_{clients}"] = leader.do(do="load", clients=clients, seconds=seconds)
-            seen = leader.do(do="status")
-            figures["fsync_ms"], figures["batch"] = round(seen["fsync_ms"], 3), seen["batch"]
-            figures["failover_s"] = failover(committee, 3 if quick else 10)
-            figures["catch_up"] = catch_up(committee, 5_000 if quick else ABSENT_ENTRIES)
-        finally:
-            committee.close()
+class Loaded(Protocol):
+    """Something that takes commands."""
+
+    name: str
+
+    def load(self, clients: int, seconds: float) -> dict[str, float]: ...
+
+
+class Ours:
+    name = "ours"
+
+    def __init__(self, committee: Committee) -> None:
+        self._committee = committee
+
+    def load(self, clients: int, seconds: float) -> dict[str, float]:
+        leader = self._committee.await_leader()
+        found: dict[str, float] = leader.do(do="load", clients=clients, seconds=seconds)
+        return found
+
+
+@contextmanager
+def committee(kept: int = KEPT) -> Iterator[Committee]:
+    with tempfile.TemporaryDirectory() as folder, closing(Committee(Path(folder), kept)) as made:
+        yield made
+
+
+def measure(quick: bool, long: bool, peer_python: str) -> dict[str, Any]:
+    figures: dict[str, Any] = {"load_average": round(os.getloadavg()[0], 2), "cores": os.cpu_count()}
+    with ExitStack() as stack:
+        own = stack.enter_context(committee())
+        rivals: list[Loaded] = [Ours(own)]
+        if peer_python:
+            rivals.append(stack.enter_context(closing(PySyncObj(peer_python, len(COMMAND)))))
+        else:
+            print("without PySyncObj: no --peer-python", file=sys.stderr)
+        if shutil.which("etcd"):
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
+            rivals.append(stack.enter_context(closing(Etcd(Path(folder), len(COMMAND)))))
+        else:
+            print("without etcd: it is not installed", file=sys.stderr)
+        figures["throughput"] = by_turns(rivals, rounds=2 if quick else 5, seconds=1.5 if quick else 4.0)
+        seen = own.await_leader().do(do="status")
+        figures["fsync_ms"] = round(seen["fsync_ms"], 3)
+    with committee() as own:
+        figures["failover_s"] = failover(own, 3 if quick else 10)
+        figures["catch_up"] = catch_up(own, 5_000 if quick else ABSENT_ENTRIES)
+    with committee(MEMORY_KEPT) as own:
+        figures["memory"] = memory(own, 600.0 if long else 10.0 if quick else 60.0)
     return figures
+
+
+def by_turns(rivals: Sequence[Loaded], rounds: int, seconds: float) -> dict[str, dict[str, dict[str, float]]]:
+    """Medians over the rounds, by name and number of clients."""
+    seen: dict[str, dict[int, list[dict[str, float]]]] = {one.name: {} for one in rivals}
+    for one in rivals:
+        one.load(16, 1.0)
+    for _ in range(rounds):
+        for clients in CLIENTS:
+            for one in rivals:
+                seen[one.name].setdefault(clients, []).append(one.load(clients, seconds))
+    return {
+        name: {
+            str(clients): {what: statistics.median(one[what] for one in found) for what in found[0]}
+            for clients, found in by_clients.items()
+        }
+        for name, by_clients in seen.items()
+    }
+
+
+def memory(own: Committee, seconds: float) -> dict[str, Any]:
+    """MiB of the leader and of a follower under 256 clients: at a tenth, at half and at the end of the time."""
+    leader = own.await_leader()
+    follower = next(one for one in own.members if one is not leader)
+    found: dict[str, Any] = {"seconds": seconds, "leader_mib": [], "follower_mib": []}
+    for part in (0.1, 0.4, 0.5):
+        leader.do(do="load", clients=256, seconds=part * seconds)
+        found["leader_mib"].append(round(_rss(leader.process.pid) / 2**20, 1))
+        found["follower_mib"].append(round(_rss(follower.process.pid) / 2**20, 1))
+    found["entries"] = leader.do(do="status")["commit"]
+    return found
+
+
+def show(figures: dict[str, Any]) -> None:
+    print(f"load average {figures['load_average']} on {figures['cores']} cores")
+    print(f"{'':12}{'clients':>8}{'per s':>10}{'p50 ms':>9}{'p99 ms':>9}{'ours/it':>9}")
+    for clients in map(str, CLIENTS):
+        for name, found in figures["throughput"].items():
+            one = found[clients]
+            ratio = figures["throughput"]["ours"][clients]["per_s"] / one["per_s"]
+            print(f"{name:12}{clients:>8}{one['per_s']:>10.0f}{one['p50_ms']:>9.2f}{one['p99_ms']:>9.2f}{ratio:>9.2f}")
+    print(f"sync        {figures['fsync_ms']} ms")
+    print(f"failover    {figures['failover_s']} s")
+    back = figures["catch_up"]
+    print(f"catch-up    {back['entries']} entries in {back['seconds']} s, leader {back['leader_rss_mib']} MiB")
+    held = figures["memory"]
+    print(
+        f"memory      over {held['seconds']:.0f} s and {held['entries']} entries: "
+        f"leader {held['leader_mib']} MiB, follower {held['follower_mib']} MiB"
+    )
 
 
 def failover(committee: Committee, rounds: int) -> float:
@@ -389,18 +478,22 @@ def catch_up(committee: Committee, entries: int) -> dict[str, float]:
 def main(argv: Sequence[str]) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--long", action="store_true", help="Ten minutes of load for the memory figures.")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--peer-python", default=os.environ.get("EDGENET_BENCH_PYTHON", ""))
     parser.add_argument("--member", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, default=Path(), help=argparse.SUPPRESS)
-    parser.add_argument("--kept", type=int, default=50_000, help=argparse.SUPPRESS)
+    parser.add_argument("--kept", type=int, default=KEPT, help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     if options.member:
         structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
         trio.run(Member(options.member, options.folder, options.kept).run)
         return {}
-    figures = {"ours": ours(options.quick)}
-    print(json.dumps(figures, indent=None if options.json else 2))
+    figures = measure(options.quick, options.long, options.peer_python)
+    if options.json:
+        print(json.dumps(figures))
+    else:
+        show(figures)
     return figures
 
 

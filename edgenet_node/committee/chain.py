@@ -12,7 +12,7 @@ from ..crypto.hashing import sha256
 from ..crypto.signing import Signer, verify
 from ..errors import Conflict, Malformed
 from ..wire.codec import Wire, encode
-from ..wire.committee import Certificate, CommitteeSet, Head, Link, MemberSignature
+from ..wire.committee import SET_SIZES, Certificate, CommitteeSet, Head, Link, MemberSignature
 
 SET_DOMAIN = b"committee-set"
 HEAD_DOMAIN = b"registry-head"
@@ -91,44 +91,40 @@ class Chain:
         accepted here is kept as `offered` and ends the walk."""
         taken = 0
         for link in links:
-            known = self.links[link.set.number] if link.set.number < len(self.links) else None
-            if known is not None:
-                self._compare(known.set, link)
+            number = link.set.number
+            known = self.links[number].set if number < len(self.links) else None
+            if known == link.set:
                 continue
-            if not self._follows(link):
+            before = self.links[number - 1].set if 0 < number <= len(self.links) else None
+            if before is None or link.set.previous != digest(before):
+                raise Malformed(f"committee set {number} does not follow what is known here")
+            if known is not None and link.set.epoch <= known.epoch:
+                self._differs(known, before, link)
+            if not self._follows(before, link):
                 break
+            del self.links[number:]  # of an epoch that ended before it
             self.links.append(link)
             taken += 1
         return taken
 
-    def _compare(self, known: CommitteeSet, link: Link) -> None:
-        if known == link.set:
-            return
-        if link.set.epoch > known.epoch:
-            self.offered = link.set
-            return
-        before = self.links[link.set.number - 1].set if link.set.number else None
-        if (
-            before is not None
-            and link.certificate is not None
-            and proves(link.certificate, before, SET_DOMAIN, digest(link.set))
-        ):
+    def _differs(self, known: CommitteeSet, before: CommitteeSet, link: Link) -> None:
+        if link.certificate is not None and proves(link.certificate, before, SET_DOMAIN, digest(link.set)):
             raise Conflict(
                 f"two committees of one genesis: set {link.set.number} is {digest(known).hex()[:16]} here and "
                 f"{digest(link.set).hex()[:16]} there, both certified"
             )
         raise Malformed(f"committee set {link.set.number} is another one, and not certified")
 
-    def _follows(self, link: Link) -> bool:
-        tip, following = self.tip, link.set
-        if following.number != tip.number + 1 or following.previous != digest(tip):
-            raise Malformed(f"committee set {following.number} does not follow set {tip.number}")
-        if following.epoch == tip.epoch:
-            if link.certificate is None or not proves(link.certificate, tip, SET_DOMAIN, digest(following)):
-                raise Malformed(f"committee set {following.number} is not certified by set {tip.number}")
+    def _follows(self, before: CommitteeSet, link: Link) -> bool:
+        following = link.set
+        if len(following.members) not in SET_SIZES:
+            raise Malformed(f"a committee of {len(following.members)}")
+        if following.epoch == before.epoch:
+            if link.certificate is None or not proves(link.certificate, before, SET_DOMAIN, digest(following)):
+                raise Malformed(f"committee set {following.number} is not certified by set {before.number}")
             return True
-        if following.epoch != tip.epoch + 1:
-            raise Malformed(f"committee set {following.number} skips an epoch")
+        if following.epoch != before.epoch + 1 or len(following.members) != 1 or link.certificate is not None:
+            raise Malformed(f"committee set {following.number} skips an epoch, or begins one with several members")
         if digest(following).hex() in self._accepted:
             return True
         self.offered = following
@@ -139,6 +135,11 @@ class Chain:
         self._accepted |= {digest_hex}
         self.offered = None
 
+    @property
+    def office(self) -> tuple[int, int]:
+        """Epoch and number of the set in office."""
+        return self.tip.epoch, self.tip.number
+
     def head_proven(self, head: Head, certificate: Certificate) -> bool:
-        signing = self.find(head.epoch, head.number)
-        return signing is not None and proves(certificate, signing, HEAD_DOMAIN, digest(head))
+        """By the set in office: one that left it certifies nothing any more, or the founder could for ever."""
+        return (head.epoch, head.number) == self.office and proves(certificate, self.tip, HEAD_DOMAIN, digest(head))

@@ -9,6 +9,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from msgspec import structs
+
 from ..crypto.fingerprints import peer_id, public_from_peer_id
 from ..crypto.signing import Signer
 from ..effects import Ask, Call, Done, Effect, Envelope, Event, Now, Put, Reply, Row, Tell, Tick
@@ -97,7 +99,7 @@ class CommitteeCore:
         self._register_at = math.inf
         self._preparing: dict[int, int] = {}
         self._count = 0
-        self._moving: dict[int, int] = {}
+        self._moving: dict[int, tuple[int, Any]] = {}  # whom to answer, and with what
 
     # ---- life
 
@@ -178,7 +180,7 @@ class CommitteeCore:
                     return [Reply(e.reply_to, self._rows_reply(index, after))]
                 case wire.GetSignature():
                     self._members_only(e.sender)
-                    return [Reply(e.reply_to, self._office.sign(e.body, self._known()))]
+                    return [Reply(e.reply_to, self._office.sign(e.body, self._known(), self._raft))]
                 case wire.PrepareToJoin():
                     return self._prepare(e.body, e.sender, e.reply_to)
                 case wire.RequestChange():
@@ -209,8 +211,11 @@ class CommitteeCore:
     def _members_only(self, sender: str) -> None:
         record = self._known()
         keys = {*record.chain.tip.members, *(record.pending.members if record.pending is not None else ())}
-        if sender not in {peer_id(key) for key in keys}:
-            raise Refused("for members of the committee only")
+        if sender in {peer_id(key) for key in keys}:
+            return
+        if self._raft is not None and sender in {one.peer for one in self._raft.members}:
+            raise Overloaded("that member is not known here yet", retry_after_s=0.1)
+        raise Refused("for members of the committee only")
 
     # ---- time
 
@@ -231,7 +236,7 @@ class CommitteeCore:
         record = self._record
         if record is None:
             return out
-        if self._office.mark_due(now):
+        if self._office.mark_due(now) and not self._submitting.waits_for("mark"):
             out += self._submitting.add(self._command("mark"), 0, now)
         out += self._office.tick(record, self._raft, now)
         out += self._office.certify_set(record, now)
@@ -308,11 +313,13 @@ class CommitteeCore:
             return []
         record = self._record = Record(info.swarm, info.founder_key, self._accepted)
         out = record.load(self._rows)
+        self._submitting.seen(record.state.sequence_of(self._signer.public))
         self._rows = ()
         self._outer = Chain(info.swarm, info.founder_key, self._accepted)
         self._register_at = now.mono + 1.0
         out += self._admit()
-        if info.founder_key == self._signer.public and not self._founded:
+        # A founder that lost its disk has adopted its swarm from the others: they have the log.
+        if info.origin == "founded" and info.founder_key == self._signer.public and not self._founded:
             self._founded = True
             out += [Put("meta", "founded", b"\x01"), Ask(("founded",), raft.FoundCommittee(), 30.0)]
         return [*out, *self._status_now()]
@@ -336,9 +343,7 @@ class CommitteeCore:
         self._advanced = max(self._advanced, view.applied)
         out = self._read()
         if not view.member and record.chain.tip.members == (self._signer.public,) and self._founded:
-            lost = "the log of the committee is gone from this node, and it was the only member"
-            if lost not in record.alarms:
-                record.alarms.append(lost)
+            record.alarm("the log of the committee is gone from this node, and it was the only member")
         return out
 
     def _led(self, leading: bool, now: Now) -> list[Effect]:
@@ -435,17 +440,20 @@ class CommitteeCore:
             return [*out, Event(network.Blame(sender, "raft: a head of another swarm"))]
         if self._is_member:
             return [*out, *self._compare(record, certified, sender, now)]
-        return [*out, *self._following.told(certified, record.chain, record.cursor, sender, now)]
+        return [*out, *self._following.told(certified, record.chain, record.place, sender, now)]
 
     def _compare(self, record: Record, certified: wire.CertifiedHead, sender: str, now: Now) -> list[Effect]:
         """A member holds its own state against what was certified; and learns that it is a member no longer."""
         head = certified.head
-        if record.chain.find(head.epoch, head.number) is None:
-            return self._following.pull(record.chain, now, sender if sender in self._following.peers else "")
+        if (head.epoch, head.number) > record.chain.office:
+            return self._following.hinted(record.chain, sender, now)
+        if (head.epoch, head.number) < record.chain.office:
+            return []
         if not record.chain.head_proven(head, certified.certificate):
             return [Event(network.Blame(sender, "raft: a head that its certificate does not prove"))]
         self._office.marks.certified(head)
-        if record.certified is None or record.certified.head.index < head.index:
+        known = None if record.certified is None else record.certified.head
+        if known is None or (known.epoch, known.number, known.index) < (head.epoch, head.number, head.index):
             return record.certify(certified)
         return []
 
@@ -455,15 +463,14 @@ class CommitteeCore:
             raise InvariantError("a record without its outer chain")
         if self._is_member:  # the log is what counts; others may know that we are out of it
             outer.links = list(record.chain.links)
-            out, taken = self._following.answered(run, peer, value, outer, 2**62, now)
+            out, taken = self._following.answered(run, peer, value, outer, None, now)
+            self._report()
             seated = self._signer.public in record.chain.tip.members
             if taken and seated and self._signer.public not in outer.tip.members and record.pending is None:
                 return [*out, Tell(raft.RetireMember(outer.tip.epoch, outer.tip.number))]
             return [*out, *self._tell_roster(value, outer)]
-        index = record.cursor if self._following.trusts(record.chain) else 2**62
-        out, taken = self._following.answered(run, peer, value, record.chain, index, now)
-        if self._following.conflict and self._following.conflict not in record.alarms:
-            record.alarms.append(self._following.conflict)
+        out, _ = self._following.answered(run, peer, value, record.chain, record.place, now)
+        self._report()
         return [*out, *self._tell_roster(value, record.chain)]
 
     def _tell_roster(self, value: wire.HeadReply | None, chain: Chain) -> list[Effect]:
@@ -472,12 +479,21 @@ class CommitteeCore:
         roster = tuple(one for one in value.roster if one.peer in peers) if value else ()
         return [Tell(raft.LearnRoster(chain.tip.epoch, roster))] if roster else []
 
+    def _report(self) -> None:
+        if self._following.conflict:
+            self._known().alarm(self._following.conflict)
+
     def _fetched(self, run: int, peer: str, value: wire.Rows | None, now: Now) -> list[Effect]:
         record = self._known()
         out, adopted = self._following.rows(run, peer, value, now)
-        if adopted is None or self._is_member or adopted.certified.head.index <= record.cursor:
+        if adopted is None or self._is_member:
             return out
-        return [*out, *record.adopt(adopted), *self._admit()]
+        head = adopted.certified.head
+        if (head.epoch, head.number) != record.chain.office or (head.epoch, head.number, head.index) <= record.place:
+            return out
+        out += record.adopt(adopted)
+        self._submitting.seen(record.state.sequence_of(self._signer.public))
+        return [*out, *self._admit()]
 
     def _head_reply(self, number: int) -> wire.HeadReply:
         record = self._known()
@@ -513,7 +529,8 @@ class CommitteeCore:
         if not self._settings.serves:
             raise Refused("this node does not serve in a committee (committee.serve)")
         chain = Chain(record.swarm, record.founder, self._accepted)
-        chain.extend(query.links[1:])
+        chain.links = list(record.chain.links)  # verified: only what is new here costs anything
+        chain.extend(query.links)
         if chain.tip.epoch != query.epoch or len(chain.links) != len(query.links):
             raise Refused("its chain of committees is not one that this node accepts")
         if public_from_peer_id(sender) not in chain.tip.members:
@@ -545,17 +562,17 @@ class CommitteeCore:
         if remote or not view.leader or view.leader == self._own:
             raise Overloaded("this node does not lead the committee at the moment", retry_after_s=1.0)
         self._count += 1
-        self._moving[self._count] = reply_to
+        self._moving[self._count] = (reply_to, answer)
         return [Call(("moved", self._count), view.leader, query, 10.0)]
 
     def _move(self, peer: str, reply_to: int, answer: Any) -> list[Effect]:
         self._count += 1
-        self._moving[self._count] = reply_to
+        self._moving[self._count] = (reply_to, answer)
         return [Ask(("moved", self._count), raft.TransferLeadership(peer), 10.0)]
 
     def _moved(self, count: int, error: Exception | None) -> list[Effect]:
-        reply_to = self._moving.pop(count, 0)
-        return [Reply(reply_to, error=error)] if error is not None else [Reply(reply_to, None)]
+        reply_to, answer = self._moving.pop(count, (0, None))
+        return [Reply(reply_to, error=error)] if error is not None else [Reply(reply_to, answer)]
 
     def _command(self, kind: Any, **fields: Any) -> wire.RegistryCommand:
         return wire.RegistryCommand(kind, self._known().swarm, 0, **fields)
@@ -583,6 +600,8 @@ class CommitteeCore:
         if epoch is None:
             return [Reply(reply_to, error=error)]
         record = self._known()
+        if self._raft is not None:  # before the log is read on: its next entries are of the new epoch
+            self._raft = structs.replace(self._raft, epoch=epoch)
         tip = record.chain.tip
         following = wire.CommitteeSet(epoch, tip.number + 1, (self._signer.public,), digest(tip))
         out = self._submitting.add(self._command("epoch"), 0, now)
@@ -618,4 +637,8 @@ class CommitteeCore:
         text = reshaping.state or (f"failed: {reshaping.failed}" if reshaping.failed else "")
         if self._record.pending is not None:
             text = "leaving the joint configuration, once the set in office has signed"
-        return registry_view(self._record, self._raft, text, ())
+        gone = (
+            self._raft is not None and not self._raft.member and self._signer.public in self._record.chain.tip.members
+        )
+        lost = ("this node is in the committee and has no log: remove it from the committee and add it anew",)
+        return registry_view(self._record, self._raft, text, lost if gone else ())

@@ -14,6 +14,12 @@ from .chain import Chain
 from .settings import CommitteeSettings, Rng
 from .state import RegistryState
 
+HINT_PAUSE_S = 1.0
+"""Between two questions because of what gossip says that nothing proves: else one liar has the whole swarm asking."""
+
+BYTES_MAX = 64 * 1024 * 1024
+"""Of the rows of one registry."""
+
 
 class Adopted(Struct, frozen=True):
     """A registry that a certified head proves."""
@@ -33,7 +39,9 @@ class Following:
         self._wanted: CertifiedHead | None = None
         self._rows: dict[str, bytes] = {}
         self._source = ""
+        self._size = 0
         self._pull_at = 0.0
+        self._hinted_at = -math.inf
         self._asking = False
         self.conflict = ""
 
@@ -63,14 +71,23 @@ class Following:
         chosen = peer or self._rng.choice(list(self._peers))
         return [Call(("head", self._run, chosen), chosen, GetHead(chain.tip.number), self._settings.call_timeout_s)]
 
-    def told(self, certified: CertifiedHead, chain: Chain, index: int, author: str, now: Now) -> list[Effect]:
-        """A head by gossip; fetched when it is newer than `index`. Unknown sets are asked for first."""
-        head = certified.head
-        if (head.epoch, head.index) <= (chain.tip.epoch, index) and head.number <= chain.tip.number:
+    def hinted(self, chain: Chain, author: str, now: Now) -> list[Effect]:
+        """Somebody names a set that is not known here."""
+        if now.mono < self._hinted_at + HINT_PAUSE_S:
             return []
-        if head.number > chain.tip.number or head.epoch > chain.tip.epoch:
-            return self.pull(chain, now, author if author in self._peers else "")
-        if not self.trusts(chain):
+        self._hinted_at = now.mono
+        return self.pull(chain, now, author if author in self._peers else "")
+
+    def told(
+        self, certified: CertifiedHead, chain: Chain, place: tuple[int, int, int], author: str, now: Now
+    ) -> list[Effect]:
+        """A head by gossip; fetched when it is newer than `place`. Unknown sets are asked for first."""
+        head = certified.head
+        if (head.epoch, head.number) > chain.office:
+            return self.hinted(chain, author, now)
+        if (head.epoch, head.number) < chain.office or not self.trusts(chain):
+            return []
+        if (head.epoch, head.number, head.index) <= place:
             return []
         if not self._believable(certified, chain):
             return [Event(Blame(author, "raft: a head that its certificate does not prove"))]
@@ -80,9 +97,9 @@ class Following:
         return chain.head_proven(certified.head, certified.certificate)
 
     def answered(
-        self, run: int, peer: str, value: HeadReply | None, chain: Chain, index: int, now: Now
+        self, run: int, peer: str, value: HeadReply | None, chain: Chain, place: tuple[int, int, int] | None, now: Now
     ) -> tuple[list[Effect], int]:
-        """What somebody knows; how many links were new."""
+        """What somebody knows; how many links were new. `place` is None for who wants no head."""
         if run != self._run:
             return [], 0
         self._asking = False
@@ -99,9 +116,10 @@ class Following:
         if value.more and taken:
             return self.pull(chain, now, peer), taken
         certified = value.head
-        if certified is None or certified.head.index <= index:
+        if certified is None or place is None or not self.trusts(chain):
             return [], taken
-        if certified.head.number > chain.tip.number or certified.head.epoch != chain.tip.epoch:
+        head = certified.head
+        if (head.epoch, head.number) != chain.office or (head.epoch, head.number, head.index) <= place:
             return [], taken
         if not self._believable(certified, chain):
             return [Event(Blame(peer, "committee: a head that its certificate does not prove"))], taken
@@ -116,7 +134,7 @@ class Following:
             return []
         self._asking = True
         self._run += 1
-        self._wanted, self._rows = certified, {}
+        self._wanted, self._rows, self._size = certified, {}, 0
         self._source = peer or self._rng.choice(list(self._peers) or [""])
         if not self._source:
             self._asking = False
@@ -143,6 +161,10 @@ class Following:
         if keys != sorted(set(keys)) or (keys and keys[0] <= last) or len(self._rows) + len(keys) > ROWS_MAX:
             self._stop(now.mono + 1.0)
             return [Event(Blame(peer, "committee: rows out of order"))], None
+        self._size += sum(len(row.key) + len(row.value) for row in value.rows)
+        if self._size > BYTES_MAX:
+            self._stop(now.mono + 1.0)
+            return [Event(Blame(peer, "committee: rows without end"))], None
         self._rows.update((row.key, row.value) for row in value.rows)
         if value.more and keys:
             return self._next_rows(keys[-1]), None

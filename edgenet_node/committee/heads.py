@@ -30,7 +30,7 @@ class Marks:
     def __init__(self, marks_max: int) -> None:
         self._marks_max = marks_max
         self._own: OrderedDict[int, Marked] = OrderedDict()
-        self._certified: OrderedDict[int, bytes] = OrderedDict()
+        self._certified: OrderedDict[int, Head] = OrderedDict()
 
     @property
     def newest(self) -> Marked | None:
@@ -42,29 +42,31 @@ class Marks:
     def add(self, head: Head, rows: Mapping[str, bytes]) -> Marked:
         marked = Marked(head, digest(head), dict(rows))
         expected = self._certified.get(head.index)
-        if expected is not None and expected != marked.digest:
-            raise _differs(head.index, marked.digest, expected)
+        if expected is not None:
+            _compare(head, expected)
         self._own[head.index] = marked
         while len(self._own) > self._marks_max:
             self._own.popitem(last=False)
         return marked
 
     def certified(self, head: Head) -> None:
-        """A head with a valid certificate, seen by a member."""
-        found = digest(head)
+        """A head with a valid certificate of the set in office, seen by a member."""
         own = self._own.get(head.index)
-        if own is not None and own.digest != found:
-            raise _differs(head.index, own.digest, found)
-        self._certified[head.index] = found
+        if own is not None:
+            _compare(own.head, head)
+        self._certified[head.index] = head
         while len(self._certified) > self._marks_max:
             self._certified.popitem(last=False)
 
 
-def _differs(index: int, own: bytes, certified: bytes) -> InvariantError:
-    return InvariantError(
-        f"the registry of this member differs from what the committee certified after entry {index} "
-        f"({own.hex()[:16]} here, {certified.hex()[:16]} there): remove this member, wipe it and add it anew"
-    )
+def _compare(own: Head, certified: Head) -> None:
+    """What another set than the one in office at that entry has signed says nothing about us."""
+    if (own.epoch, own.number) == (certified.epoch, certified.number) and own != certified:
+        raise InvariantError(
+            f"the registry of this member differs from what the committee certified after entry {own.index} "
+            f"({digest(own).hex()[:16]} here, {digest(certified).hex()[:16]} there): remove this member, wipe it and "
+            "add it anew"
+        )
 
 
 class Collecting:

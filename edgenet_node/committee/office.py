@@ -11,9 +11,10 @@ from ..errors import Overloaded, Refused
 from ..messages.raft import CommitteeView, LeaveJoint
 from ..wire.codec import encode
 from ..wire.committee import (
-    Certificate,
     CertifiedHead,
+    CommitteeSet,
     GetSignature,
+    Link,
     MemberSignature,
     Notice,
 )
@@ -29,7 +30,8 @@ HINT_INTERVAL_S = 10.0
 
 
 REMARK_S = 5.0
-"""A member that restarted has forgotten the mark before: one that a quorum does not sign in this time is made anew."""
+"""A member that restarted has forgotten the mark before, and a mark may be lost on its way into the log: one that a
+quorum does not sign in this time is made anew."""
 
 
 class Office:
@@ -99,14 +101,14 @@ class Office:
         """Once for each time; the mark itself is a command."""
         if not self.leading or now.mono < min(self._mark_at, self._remark_at):
             return False
-        self._mark_at = self._remark_at = math.inf
+        self._mark_at, self._remark_at = math.inf, now.mono + REMARK_S
         return True
 
-    def sign(self, query: GetSignature, record: Record) -> MemberSignature:
+    def sign(self, query: GetSignature, record: Record, raft: CommitteeView | None) -> MemberSignature:
         """For another member: only what this node has itself."""
         tip = record.chain.tip
         if query.subject == "set":
-            if record.pending is None:
+            if record.pending is None or raft is None or not _is_configuration(record.pending, raft):
                 raise Overloaded("no change of the committee is applied here yet", retry_after_s=0.1)
             if digest(record.pending) != query.digest:
                 raise Refused("the set to come is another one here")
@@ -152,11 +154,11 @@ class Office:
         certificate = self._sets.finished()
         if certificate is None:
             return out
-        return [*out, *self._leave(certificate)]
+        return [*out, *self._leave(Link(record.pending, certificate))]
 
-    def _leave(self, certificate: Certificate) -> list[Effect]:
+    def _leave(self, link: Link) -> list[Effect]:
         self._leaving = True
-        return [Ask(("leave",), LeaveJoint(encode(certificate)), self._settings.command_timeout_s)]
+        return [Ask(("leave",), LeaveJoint(encode(link)), self._settings.command_timeout_s)]
 
     def left(self, error: Exception | None) -> None:
         """If that did not work, the signatures are collected anew."""
@@ -177,3 +179,9 @@ class Office:
         if now.mono >= self._hint_at:
             out += self.publish(record, raft, now)
         return out
+
+
+def _is_configuration(coming: CommitteeSet, raft: CommitteeView) -> bool:
+    """Whether the log's joint configuration leads to this set. (The view does not say whether the leader stays.)"""
+    voters = {one.peer for one in raft.members if one.role in ("follower", "joining")}
+    return raft.joint and {peer_id(key) for key in coming.members} - {raft.leader} == voters - {raft.leader}

@@ -12,18 +12,21 @@ from typing import TypeVar
 from msgspec import Struct
 
 from ..effects import Delete, Effect, Put, Row
-from ..errors import EdgenetError, InvariantError
+from ..errors import EdgenetError, InvariantError, Malformed
 from ..messages.raft import CommittedEntry
 from ..wire.codec import Wire, decode, encode
-from ..wire.committee import Certificate, CertifiedHead, CommitteeSet, Head, Link
+from ..wire.committee import SET_SIZES, CertifiedHead, CommitteeSet, Head, Link
 from ..wire.raft import EntryKind
 from .chain import SET_DOMAIN, Chain, digest, proves
 from .following import Adopted
-from .state import EMPTY_HISTORY, Applied, RegistryState
+from .state import EMPTY_HISTORY, Applied, RegistryState, check_rows
 
 T = TypeVar("T", bound=Wire)
 
 STATE_BYTES_MAX = 64 * 1024 * 1024
+
+ALARMS_MAX = 16
+"""An operator reads the first ones; a liar could go on."""
 
 
 class Cursor(Wire, frozen=True):
@@ -60,6 +63,17 @@ class Record:
         self.pending: CommitteeSet | None = None
         self.certified: CertifiedHead | None = None
         self.alarms: list[str] = []
+        self._office = self.chain.office
+
+    def alarm(self, text: str) -> None:
+        """For the operator; each once."""
+        if text not in self.alarms and len(self.alarms) < ALARMS_MAX:
+            self.alarms.append(text)
+
+    @property
+    def place(self) -> tuple[int, int, int]:
+        """Epoch and number of the set that the rows end with, and the cursor: later heads compare greater."""
+        return (*self._office, self.state.index)
 
     @property
     def cursor(self) -> int:
@@ -81,13 +95,17 @@ class Record:
         return []
 
     def _rebuild(self) -> None:
-        """The chain, from rows that are our own or proven."""
+        """The chain, from rows that are our own or that members vouch for."""
         links = self.state.links()
         fresh = Chain(self.swarm, self.founder, [digest(link.set).hex() for link in links])
-        fresh.extend(links[1:])
+        try:
+            fresh.extend(links)
+        except EdgenetError as error:
+            raise InvariantError(f"the saved chain of committees does not hold together: {error.message}") from error
         if [link.set for link in fresh.links] != [link.set for link in links]:
             raise InvariantError("the saved chain of committees does not hold together")
         self.chain.links = fresh.links
+        self._office = fresh.office
 
     def _cursor_row(self) -> Effect:
         return Put("meta", "cursor", encode(Cursor(self.state.index, self.state.history)))
@@ -117,7 +135,7 @@ class Record:
         return [self._cursor_row()]
 
     def _reshape(self, entry: CommittedEntry) -> Taken:
-        """A change of configuration: the joint one names the set to come, the one after it certifies it."""
+        """A change of configuration: the joint one names the set to come, the one that leaves it proves it."""
         self.state.index = entry.index
         conf = entry.conf_state
         if conf is None:
@@ -128,27 +146,35 @@ class Record:
                 return Taken([])
             return Taken([Put("meta", "pending", encode(self.pending))], changed=True)
         pending, self.pending = self.pending, None
-        if pending is None:
+        link = _try(entry.context, Link)
+        if pending is None and link is None:
             return Taken([])
-        effects: list[Effect] = [Delete("meta", "pending")]
-        certificate = _try(entry.context, Certificate)
-        tip = self.chain.tip
-        if certificate is None or not proves(certificate, tip, SET_DOMAIN, digest(pending)):
-            self.alarms.append(
-                f"the committee changed at entry {entry.index} without a certificate of set {tip.number}"
-            )
+        effects: list[Effect] = [] if pending is None else [Delete("meta", "pending")]
+        if link is None or not self._certified_next(link):
+            tip = self.chain.tip
+            self.alarm(f"the committee changed at entry {entry.index} without a certificate of set {tip.number}")
             return Taken(effects, changed=True)
-        return Taken([*effects, *self._link(entry.index, Link(pending, certificate))], changed=True)
+        return Taken([*effects, *self._link(entry.index, link)], changed=True)
+
+    def _certified_next(self, link: Link) -> bool:
+        """The same for who saw the joint change and who adopted a head after it: the link proves itself."""
+        tip, certificate = self.chain.tip, link.certificate
+        return (
+            self._next(link.set) and certificate is not None and proves(certificate, tip, SET_DOMAIN, digest(link.set))
+        )
+
+    def _next(self, found: CommitteeSet) -> bool:
+        tip = self.chain.tip
+        follows = (found.epoch, found.number, found.previous) == (tip.epoch, tip.number + 1, digest(tip))
+        return follows and len(found.members) in SET_SIZES
 
     def _valid_set(self, context: bytes) -> CommitteeSet | None:
         found = _try(context, CommitteeSet)
-        tip = self.chain.tip
-        if found is None or (found.epoch, found.number, found.previous) != (tip.epoch, tip.number + 1, digest(tip)):
-            return None
-        return found
+        return found if found is not None and self._next(found) else None
 
     def _link(self, index: int, link: Link) -> list[Effect]:
         self.chain.extend([link])
+        self._office = self.chain.office
         key, value = f"set/{link.set.number}", encode(link)
         self.state.write(index, {key: value})
         return [Put("rows", key, value)]
@@ -180,23 +206,51 @@ class Record:
     def install(self, data: bytes) -> list[Effect]:
         """From a snapshot of the log: members vouch for it, and the next mark compares it."""
         whole = _read(data, Whole)
+        try:
+            check_rows(whole.rows)
+        except EdgenetError as error:
+            raise InvariantError(f"a snapshot of the registry that is none: {error.message}") from error
         effects = self._replace(whole.rows, whole.index, whole.history)
+        self._rebuild()
         self.pending = whole.pending
         if whole.pending is not None:
             effects.append(Put("meta", "pending", encode(whole.pending)))
         return effects
 
     def adopt(self, adopted: Adopted) -> list[Effect]:
-        """From a certified head: the rows are proven."""
+        """From a certified head: the rows are proven. What a quorum certified and is no registry is not taken."""
         head = adopted.certified.head
-        return [*self._replace(adopted.rows, head.index, head.history), *self.certify(adopted.certified)]
+        try:
+            check_rows(adopted.rows)
+            self._check_sets(adopted.rows)
+        except EdgenetError as error:
+            self.alarm(f"what the committee certified after entry {head.index} cannot be its registry: {error.message}")
+            return []
+        out = self._replace(adopted.rows, head.index, head.history)
+        self._office = self.chain.office
+        return [*out, *self.certify(adopted.certified)]
+
+    def _check_sets(self, rows: dict[str, bytes]) -> None:
+        """They are the chain that this node has verified; certificates may be by other signers."""
+        known = self.chain.links
+        if sum(key.startswith("set/") for key in rows) != len(known):
+            raise Malformed("other committees")
+        for number, own in enumerate(known):
+            link = decode(rows.get(f"set/{number}", b""), Link, bytes_max=STATE_BYTES_MAX)
+            proven = link == own or (
+                number > 0
+                and own.certificate is not None
+                and link.certificate is not None
+                and proves(link.certificate, known[number - 1].set, SET_DOMAIN, digest(link.set))
+            )
+            if link.set != own.set or not proven:
+                raise Malformed(f"another committee set {number}")
 
     def _replace(self, rows: dict[str, bytes], index: int, history: bytes) -> list[Effect]:
         before = self.state.rows
         effects: list[Effect] = [Delete("rows", key) for key in before if key not in rows]
         effects += [Put("rows", key, value) for key, value in rows.items() if before.get(key) != value]
         self.state.load(rows, index, history)
-        self._rebuild()
         if self.pending is not None:
             effects.append(Delete("meta", "pending"))
             self.pending = None

@@ -7,6 +7,7 @@ root over the rows is computed at marks. A bad command is refused and writes not
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TypeVar
 
 from msgspec import Struct, structs
@@ -34,6 +35,29 @@ T = TypeVar("T", bound=Wire)
 COMMAND_DOMAIN = b"registry-command"
 COMMAND_BYTES_MAX = 17 * 1024
 EMPTY_HISTORY = sha256(b"edgenet/registry/1")
+
+
+ROW_KINDS: Mapping[str, type[Wire]] = MappingProxyType(
+    {"member": MemberRow, "parameter": ParameterRow, "set": Link, "author": AuthorRow}
+)
+
+
+def check_rows(rows: Mapping[str, bytes]) -> None:
+    """`Malformed` for rows that no log leads to: unknown keys, values that do not decode or belong elsewhere."""
+    for key, value in rows.items():
+        kind = ROW_KINDS.get(key.partition("/")[0])
+        if kind is None:
+            raise Malformed(f"registry row {key!a} is of no known kind")
+        row = decode_canonical(value, kind, bytes_max=ROW_BYTES_MAX)
+        named = (
+            f"member/{peer_id(row.public_key)}"
+            if isinstance(row, MemberRow)
+            else f"set/{row.set.number}"
+            if isinstance(row, Link)
+            else key
+        )
+        if key != named:
+            raise Malformed(f"registry row {key!a} holds {named}")
 
 
 class Applied(Struct, frozen=True):
@@ -71,6 +95,12 @@ class RegistryState:
         except EdgenetError as error:
             raise InvariantError(f"registry row {key} cannot be read: {error.message}") from error
 
+    def sequence_of(self, author: bytes) -> int:
+        """The largest that this author has used; 0 for none."""
+        decided = self.get(f"author/{author.hex()}", AuthorRow)
+        registered = self.get(f"member/{peer_id(author)}", MemberRow)
+        return max(0 if decided is None else decided.sequence, 0 if registered is None else registered.sequence)
+
     def parameter(self, name: str) -> int:
         row = self.get(f"parameter/{name}", ParameterRow)
         known = PARAMETERS[name]
@@ -82,8 +112,8 @@ class RegistryState:
 
     def links(self) -> list[Link]:
         """Of the committee chain, oldest first."""
-        keys = sorted((key for key in self.rows if key.startswith("set/")), key=lambda key: int(key[4:]))
-        return [link for link in (self.get(key, Link) for key in keys) if link is not None]
+        found = (self.get(key, Link) for key in self.rows if key.startswith("set/"))
+        return sorted((link for link in found if link is not None), key=lambda link: link.set.number)
 
     def root(self) -> bytes:
         """RFC 6962 over the canonical encodings of the rows, in order of their keys."""
@@ -95,7 +125,7 @@ class RegistryState:
         """A committed command; `committee` is the set in office at this entry."""
         self.index = index
         try:
-            signed = decode(data, SignedCommand, bytes_max=COMMAND_BYTES_MAX)
+            signed = decode_canonical(data, SignedCommand, bytes_max=COMMAND_BYTES_MAX)
             command = decode_canonical(signed.body, RegistryCommand, bytes_max=COMMAND_BYTES_MAX)
         except EdgenetError as error:
             return Applied(None, refused=f"it does not decode: {error.message}")
@@ -103,6 +133,8 @@ class RegistryState:
             return Applied(command, signed.author, refused="it is not signed by its author for this swarm")
         try:
             writes = self._writes(index, command, signed.author, committee)
+            if any(value is not None and len(value) > ROW_BYTES_MAX for value in writes.values()):
+                raise Malformed(f"its row would have more than {ROW_BYTES_MAX} bytes")
         except EdgenetError as error:
             return Applied(command, signed.author, refused=error.message)
         self.write(index, writes)

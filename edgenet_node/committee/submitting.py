@@ -60,6 +60,11 @@ class Submitting:
             one.command.kind == kind for one in self._queue
         )
 
+    def seen(self, sequence: int) -> None:
+        """Of an earlier command of this node: a clock that was set back since does not make the next one older."""
+        if self._current is None:
+            self._last = max(self._last, sequence)
+
     def add(self, command: RegistryCommand, reply_to: int, now: Now) -> list[Effect]:
         if len(self._queue) >= QUEUE_MAX:
             return [Reply(reply_to, error=Overloaded("too many decisions wait", retry_after_s=1.0))]

@@ -61,13 +61,14 @@ class Applied:
         self.sessions = Sessions(settings.sessions_max, settings.window_max)
         self.consumers: dict[str, ConsumerState] = {}
         self.snapshot_index = 0
+        self._floor = 0  # nothing is remembered of the entries up to here, though the log may still hold some
         self._duplicates: set[int] = set()
         self._changes: dict[int, Change] = {}
 
     def install(self, snapshot: Snapshot) -> list[RosterEntry]:
         """Begin at a snapshot; whose ids are whose."""
         contents = decode(snapshot.data, Contents, bytes_max=SNAPSHOT_BYTES_MAX)
-        self.index = self.snapshot_index = snapshot.index
+        self.index = self.snapshot_index = self._floor = snapshot.index
         self.sessions.load(contents.sessions)
         self.consumers = contents.consumers
         self._duplicates.clear()
@@ -105,7 +106,7 @@ class Applied:
 
     def page(self, journal: Journal, consumer: str, after: int, bytes_max: int) -> LogPage:
         """What this consumer reads next."""
-        first = journal.first
+        first = max(journal.first, self._floor + 1)
         if after < first - 1:
             saved = self.consumers.get(consumer)
             if saved is not None and saved.index > after:

@@ -24,6 +24,8 @@ class Barriers:
 
     @property
     def wake_at(self) -> float:
+        if not self._queue and not self._asked:
+            return math.inf
         first = [self._queue[0][1]] if self._queue else []
         return min([*first, *(asked[0][1] for asked in self._asked.values())], default=math.inf)
 

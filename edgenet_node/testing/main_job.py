@@ -7,7 +7,6 @@ without the model, a stranger of another swarm, a buyer that overspends its leas
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
 
 import trio
 from msgspec import structs
@@ -108,6 +107,3 @@ SWARM = Scenario(
         invariants.Indexes(),
     ),
 )
-
-SUBSYSTEMS: Mapping[str, Scenario] = {SWARM.name: SWARM}
-"""What `scripts/simulate --subsystem` knows. A later subsystem adds its scenario here."""

@@ -18,27 +18,14 @@ from msgspec import Struct, structs
 
 from ..effects import Ask, Call, Cancel, Compute, Core, Delete, Done, Early, Envelope, Now, Part, Put, Reply, Transfer
 from ..runtime import Runtime
+from .events.report import TRACE_MAX, VIOLATIONS_MAX, Violation
 from .store import MemoryStore
-
-TRACE_MAX = 4000
-"""Lines kept; the oldest go first."""
-
-VIOLATIONS_MAX = 50
-"""Kept of one run: the first says what went wrong."""
 
 OPERATIONS = (Ask, Call, Transfer, Compute)
 
 
 class ToldToCrash(Exception):
     """Of a core, by a fault."""
-
-
-class Violation(Struct, frozen=True):
-    """Simulated seconds, which invariant, and what contradicts it."""
-
-    at_s: float
-    invariant: str
-    text: str
 
 
 class Step(Struct, frozen=True):

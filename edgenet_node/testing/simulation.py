@@ -22,8 +22,9 @@ from msgspec import Struct
 from trio.testing import MockClock
 
 from .determinism import seed_scheduler
+from .events.report import Report
 from .faults import FaultKind, Roles, Strike, bad_link
-from .monitor import Monitor, Violation
+from .monitor import Monitor
 from .network import Link
 from .swarm import Plan, Swarm
 
@@ -92,28 +93,11 @@ class Scenario(Struct, frozen=True):
     window_s: float = 24.0
     settle_s: float = 600.0
     link: Callable[[random.Random], Link] = bad_link
+    nodes_min: int = 4
+    nodes_max: int = 32
 
-
-class Report(Struct, frozen=True):
-    """How one seed went. `bound_exceeded` counts results with more wrong items than their stated bound, which may
-    happen in one of twenty."""
-
-    seed: int
-    violations: tuple[Violation, ...]
-    bound_exceeded: int
-    faults: dict[str, int]
-    nodes: int
-    steps: int
-    simulated_s: float
-    node_seconds: float
-    wall_s: float
-    digest: str
-    trace: tuple[str, ...]
-
-    def story(self, lines_max: int = 60) -> str:
-        """For people: what was violated, and what came before it."""
-        said = [f"{one.at_s:.3f} s: {one.invariant}: {one.text}" for one in self.violations]
-        return "\n".join([f"seed {self.seed}", *said, "--- trace", *self.trace[-lines_max:]])
+    def play(self, seed: int, *, nodes: int = 0, window_s: float = 0.0) -> Report:
+        return play(self, seed, nodes=nodes, window_s=window_s)
 
 
 def play(scenario: Scenario, seed: int, *, nodes: int = 0, window_s: float = 0.0) -> Report:

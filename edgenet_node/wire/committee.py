@@ -24,6 +24,9 @@ LINKS_PER_REPLY_MAX: Final = 64
 ROWS_PER_REPLY_MAX: Final = 512
 ROWS_REPLY_BYTES_MAX: Final = 512 * 1024
 ROW_BYTES_MAX: Final = 8 * 1024
+PROPOSAL_BYTES_MAX: Final = 16 * 1024
+"""Of a command that travels by gossip: every node of the swarm carries it."""
+
 ROWS_MAX: Final = 16_384
 """Of a registry: it is held in memory by every node of the swarm."""
 
@@ -104,6 +107,10 @@ class Notice(Wire, frozen=True):
     commit: LogIndex = 0
     head: CertifiedHead | None = None
     proposal: SubmitCommand | None = None
+
+    def __post_init__(self) -> None:
+        if self.proposal is not None and len(self.proposal.command) > PROPOSAL_BYTES_MAX:
+            raise ValueError(f"a command of {len(self.proposal.command)} bytes by gossip")
 
 
 class RegistryRow(Wire, frozen=True):

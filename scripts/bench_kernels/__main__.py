@@ -11,22 +11,23 @@ interpreter, or from `--peer-python` (EDGENET_BENCH_PYTHON), which must have num
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+if not __package__:  # started as a folder, where the family `statistics` would hide Python's own module
+    sys.path[0] = str(ROOT / "scripts")
+    __package__ = "bench_kernels"
+sys.path.insert(1, str(ROOT))
+
 import argparse
 import contextlib
 import json
 import os
 import statistics
 import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
-
-ROOT = Path(__file__).resolve().parents[2]
-if not __package__:  # started as a folder
-    sys.path[0] = str(ROOT / "scripts")
-    __package__ = "bench_kernels"
-sys.path.insert(1, str(ROOT))
 
 from .serve import serve
 
@@ -140,7 +141,11 @@ def why(reply: dict[str, Any]) -> str:
 
 def families() -> list[str]:
     """Those of the registry and those that have a file here; without the ones with a bench of their own."""
-    registry = {path.stem for path in (ROOT / "edgenet_node/kernels/registry").glob("*.py")} - {"__init__", "kernel"}
+    registry = {path.stem for path in (ROOT / "edgenet_node/kernels/registry").glob("*.py")} - {
+        "__init__",
+        "kernel",
+        "examples",
+    }
     here = {path.stem for path in Path(__file__).parent.glob("*.py")}
     return sorted((registry | here) - OWN_BENCH - NO_FAMILY)
 
@@ -149,7 +154,7 @@ def show(row: dict[str, Any]) -> None:
     cells = [row[name] for name in ("numpy_us", "fast_us", "torch_us", "limit_us", "ratio", "asked_ratio")]
     figures = "".join(f"{'-':>9}" if cell is None else f"{cell:9.{3 if cell < 100 else 6}g}" for cell in cells)
     mark = "x" if row["broken"] else "!" if row["slow"] else " "
-    print(f"{mark} {row['kernel']:30}{row['size']:38}{figures}  {row['seed_target']}", flush=True)
+    print(f"{mark} {row['kernel']:37}{row['size']:45}{figures}  {row['seed_target']}", flush=True)
     for variant, error in row["broken"].items():
         print(f"    {variant}: {error}")
 
@@ -160,7 +165,7 @@ def heading(roofline: dict[str, float]) -> None:
         f"read {roofline['read_gbs']:.1f} GB/s, exp {roofline['exp_gs']:.2f} G/s"
     )
     columns = ("numpy_us", "fast_us", "torch_us", "limit_us", "ratio", "asked")
-    print(f"  {'kernel':30}{'size':38}{''.join(f'{name:>9}' for name in columns)}  seed_target")
+    print(f"  {'kernel':37}{'size':45}{''.join(f'{name:>9}' for name in columns)}  seed_target")
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:

@@ -134,15 +134,15 @@ def _passes(count: int) -> Callable[[Roofline], float]:
 STEP = f"({ROWS}, {WIDTH})"
 CASES: list[Case] = [
     Case(
-        "linear.matmul/1", "768 cubed, BLAS", product(None), torch=torch_product, asked_ratio=1.0,
+        "linear.matmul/1", "768 cubed, BLAS", product(None), torch=torch_product,
         limit_us=lambda machine: machine.flops_us(2 * 768**3), seed_target="10+ TFLOPS (a GPU figure)",
     ),
     Case(
-        "linear.matmul/1", "768 cubed, tiles of 256", product((256, 256, 256)), torch=torch_product, asked_ratio=1.1,
+        "linear.matmul/1", "768 cubed, tiles of 256", product((256, 256, 256)), torch=torch_product,
         limit_us=lambda machine: machine.flops_us(2 * 768**3), seed_target="10+ TFLOPS (a GPU figure)",
     ),
     Case(
-        "linear.dot/1", "1M", inner(linear.dot), torch=torch_inner, asked_ratio=1.0,
+        "linear.dot/1", "1M", inner(linear.dot), torch=torch_inner,
         limit_us=lambda machine: machine.read_us(8 * VECTOR), seed_target="4x",
     ),
     Case(

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from msgspec import structs
+
 from edgenet_node.committee import core as committee_core
 from edgenet_node.committee.settings import CommitteeSettings
 from edgenet_node.crypto.fingerprints import found_swarm
@@ -69,6 +71,7 @@ class Swarm:
         self.info = network_messages.SwarmInfo(genesis.name, "founded", "", self.identities[0].public)
         self._settings, self._raft = settings, raft
         self._own_settings = own_settings or {}
+        self._wiped: set[int] = set()
         self.hosts: list[Host] = []
         for number in range(nodes):
             self._add(number)
@@ -90,7 +93,7 @@ class Swarm:
         return [
             Part(
                 "roof",
-                lambda: Roof(self.info, lambda: others, host.peer),
+                lambda: Roof(structs.replace(self.info, origin=self.origin(number)), lambda: others, host.peer),
                 accepts=(network_messages.GetSwarm, network_messages.GetConnections, network_messages.GetAddresses),
             ),
             Part(
@@ -110,6 +113,20 @@ class Swarm:
                 fail_stop=True,
             ),
         ]
+
+    def origin(self, number: int) -> str:
+        """How that node came to its swarm, as its own disk says."""
+        return "founded" if number == 0 and number not in self._wiped else "adopted"
+
+    def wipe(self, number: int) -> None:
+        """Everything but the key is gone; the node starts again."""
+        host = self.hosts[number]
+        if host.running:
+            host.crash()
+        for disk in host.disks:
+            disk.wipe()
+        self._wiped.add(number)
+        host.start()
 
     def run(self, seconds: float) -> None:
         self.world.loop.run(self.world.loop.now + seconds)

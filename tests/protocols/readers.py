@@ -14,6 +14,9 @@ from typing import Any, Final
 import msgspec
 
 from edgenet_node.adapters.libp2p_network import frames, messages
+from edgenet_node.committee.chain import Chain
+from edgenet_node.committee.record import STATE_BYTES_MAX, Record, Whole
+from edgenet_node.committee.state import COMMAND_BYTES_MAX
 from edgenet_node.crypto import fingerprints, session, signing
 from edgenet_node.crypto.fingerprints import Genesis
 from edgenet_node.effects import Now
@@ -22,12 +25,24 @@ from edgenet_node.identity.keys import Identity
 from edgenet_node.identity.records import RecordBook
 from edgenet_node.memory import segment
 from edgenet_node.memory.grants import open_grant
+from edgenet_node.messages.raft import CommittedEntry
 from edgenet_node.raft.confchange import decode_change, encode_change
 from edgenet_node.raft.sessions import session_key
 from edgenet_node.tasks.handlers import Environment, pack_items, unpack_items
 from edgenet_node.tasks.handlers.embedding import DIMENSION, EmbeddingHandler
 from edgenet_node.wire import registry
 from edgenet_node.wire.codec import decode, decode_canonical, encode
+from edgenet_node.wire.committee import (
+    AuthorRow,
+    CommitteeSet,
+    Head,
+    HeadReply,
+    Link,
+    MemberRow,
+    ParameterRow,
+    RegistryCommand,
+    SignedCommand,
+)
 from edgenet_node.wire.hello import RECORD_BYTES_MAX, PeerRecord, SignedRecord
 from edgenet_node.wire.index import GRANT_BYTES_MAX, IndexGrant, SignedGrant
 from edgenet_node.wire.raft import ENTRY_BYTES_MAX, ChangeContext, Command, Entry, EntryKind
@@ -43,6 +58,11 @@ SWARM: Final = "b0" * 21
 SIGNED: Final[dict[str, tuple[Any, int]]] = {
     "PeerRecord": (PeerRecord, RECORD_BYTES_MAX),
     "IndexGrant": (IndexGrant, GRANT_BYTES_MAX),
+    "RegistryCommand": (RegistryCommand, COMMAND_BYTES_MAX),
+}
+
+CANONICAL: Final[dict[str, Any]] = {
+    one.__name__: one for one in (SignedCommand, CommitteeSet, Link, Head, MemberRow, ParameterRow, AuthorRow, Whole)
 }
 
 LOGGED: Final[dict[str, Any]] = {"Command": Command, "ChangeContext": ChangeContext}
@@ -113,6 +133,41 @@ def read_signed(vector: Vector) -> Read:
     kind, bytes_max = SIGNED[vector.tail]
     value = decode_canonical(vector.data, kind, bytes_max=bytes_max)
     return jsonable(builtins(value)), encode(value)
+
+
+def read_canonical(vector: Vector) -> Read:
+    value = decode_canonical(vector.data, CANONICAL[vector.tail], bytes_max=STATE_BYTES_MAX)
+    return jsonable(builtins(value)), encode(value)
+
+
+def read_chain(vector: Vector) -> Read:
+    """An answer to a follower that knows the genesis alone."""
+    answer = decode(vector.data, HeadReply, bytes_max=128 * 1024)
+    chain = Chain(vector.more["swarm"], bytes.fromhex(vector.more["public"]))
+    chain.extend(answer.links)
+    taken = answer.head is not None and (answer.head.head.epoch, answer.head.head.number) == chain.office
+    if answer.head is not None and taken and not chain.head_proven(answer.head.head, answer.head.certificate):
+        raise Malformed("a head that its certificate does not prove")
+    index = answer.head.head.index if answer.head is not None and taken else None
+    return {"epoch": chain.tip.epoch, "number": chain.tip.number, "head": index}, encode(answer)
+
+
+def read_registry(vector: Vector) -> Read:
+    """A log of a committee of one; the error is that of its last command."""
+    swarm, founder = vector.more["swarm"], bytes.fromhex(vector.more["public"])
+    log = decode(vector.data, list[bytes], bytes_max=STATE_BYTES_MAX)
+    record, refused, last = Record(swarm, founder, ()), [], ""
+    for index, command in enumerate(log, 2):
+        applied = record.take(CommittedEntry(index, 1, EntryKind.NORMAL, command), 0).applied
+        last = "" if applied is None else applied.refused
+        if last:
+            refused.append(index)
+    if vector.error and last:
+        raise Malformed(last)
+    state = record.state
+    rows = {key: state.rows[key].hex() for key in sorted(state.rows)}
+    value = {"rows": rows, "history": state.history.hex(), "root": state.root().hex(), "refused": refused}
+    return value, encode(log)
 
 
 def read_record(vector: Vector) -> Read:
@@ -246,6 +301,9 @@ READERS: Final[dict[str, Callable[[Vector], Read]]] = {
     "entry": read_entry,
     "command-session": read_command_session,
     "signed": read_signed,
+    "canonical": read_canonical,
+    "chain": read_chain,
+    "registry": read_registry,
     "record": read_record,
     "grant": read_grant,
     "frames": read_frames,
@@ -262,7 +320,7 @@ READERS: Final[dict[str, Callable[[Vector], Read]]] = {
 }
 
 MESSAGEPACK: Final = frozenset(
-    {"call", "reply", "gossip", "message", "entry", "signed", "record", "grant", "error-frame", "items"}
+    {"call", "reply", "gossip", "message", "entry", "signed", "canonical", "record", "grant", "error-frame", "items"}
 )
 """Contexts whose bytes are one MessagePack value, which the plain msgpack package reads too."""
 

@@ -17,7 +17,7 @@ from edgenet_node.wire import registry
 
 from . import test_blob, test_vectors
 from .corpus import PROTOCOLS, ROOT, entries, pages, requirements, vectors
-from .readers import CHANGES, LOGGED, READERS, SIGNED, TRANSFERS
+from .readers import CANONICAL, CHANGES, LOGGED, READERS, SIGNED, TRANSFERS
 
 _TEST: Final = re.compile(r"def test_([a-z]+)_((?:\d+_)+)")
 _PREFIXES: Final = {"encoding": "ENC", "identity": "ID"}
@@ -70,6 +70,7 @@ def test_every_message_has_vectors_of_both_kinds() -> None:
     contexts += [f"message:{stream.name}" for stream in registry.MESSAGES]
     contexts += [f"entry:{name}" for name in (*LOGGED, *CHANGES)]
     contexts += [f"signed:{name}" for name in SIGNED]
+    contexts += [f"canonical:{name}" for name in CANONICAL]
     prefixes = {context.partition(":")[0] for context in contexts}
     contexts += [head for head in (*READERS, *TRANSFERS) if head not in prefixes]
     for context in contexts:

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from edgenet_node.testing import main_job
+from edgenet_node.testing import subsystems
+from edgenet_node.testing.main_job import SWARM
 from edgenet_node.testing.monitor import Monitor
 from edgenet_node.testing.simulation import Run
 
@@ -40,6 +41,17 @@ def test_good_seeds_exit_with_0_and_a_summary(
     assert summary["faults"]
 
 
+def test_the_committee_is_played_too(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    args = ("--subsystem", "raft", "--seeds", "0..3", "--nodes", "3", "--seconds", "5", "--json")
+    code, lines = call(capsys, monkeypatch, *args)
+    summary: dict[str, Any] = json.loads(lines[-1])
+    assert code == 0, "\n".join(lines)
+    assert summary["subsystem"] == "raft"
+    assert summary["seeds"] == [0, 3]
+    assert summary["simulated_node_seconds"] > 4 * 3 * 5
+    assert summary["violations"] == []
+
+
 class Impossible:
     """An invariant that a subsystem might add, and that never holds."""
 
@@ -53,8 +65,8 @@ class Impossible:
 def test_a_bad_seed_exits_with_1_its_trace_and_how_to_replay_it(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scenario = structs.replace(main_job.SWARM, name="pigs", invariants=lambda: (Impossible(),))
-    monkeypatch.setattr(main_job, "SUBSYSTEMS", {"swarm": main_job.SWARM, "pigs": scenario})
+    scenario = structs.replace(SWARM, name="pigs", invariants=lambda: (Impossible(),))
+    monkeypatch.setattr(subsystems, "SUBSYSTEMS", {"swarm": SWARM, "pigs": scenario})
     code, lines = call(capsys, monkeypatch, "--subsystem", "pigs", "--seeds", "7", "--seconds", "5", "--json")
     assert code == 1
     assert any("pigs fly" in line and "!!" in line for line in lines)
@@ -62,7 +74,16 @@ def test_a_bad_seed_exits_with_1_its_trace_and_how_to_replay_it(
     assert [one["invariant"] for one in json.loads(lines[-1])["violations"]] == ["pigs fly"]
 
 
-@pytest.mark.parametrize("args", [("--seeds", "x"), ("--seeds", "3..1"), ("--nodes", "2"), ("--subsystem", "none")])
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("--seeds", "x"),
+        ("--seeds", "3..1"),
+        ("--nodes", "2"),
+        ("--subsystem", "none"),
+        ("--subsystem", "raft", "--nodes", "8"),
+    ],
+)
 def test_what_cannot_be_played_is_refused_in_one_line(args: tuple[str, ...]) -> None:
     found = subprocess.run([sys.executable, str(PROGRAM), *args], capture_output=True, text=True, check=False)  # noqa: S603
     assert found.returncode == 2

@@ -6,8 +6,9 @@ import functools
 
 import pytest
 
+from edgenet_node.testing.events.report import Report
 from edgenet_node.testing.main_job import SWARM
-from edgenet_node.testing.simulation import Report, play
+from edgenet_node.testing.simulation import play
 
 SEEDS = range(40)
 

@@ -9,6 +9,7 @@ import math
 
 import numba
 import numpy as np
+import numpy.typing as npt
 
 from ..linear.workspace import Array, Workspace
 from ..transformer import GELU_COEFFICIENTS, GELU_SCALE_IN
@@ -113,7 +114,7 @@ def _dot_partial(a, b):  # type: ignore[no-untyped-def]
         rest = total - high
         low += (high - (total - rest)) + (value - rest)
         high = total
-    return high, low
+    return np.array([high, low])
 
 
 def gelu(x: Array, *, out: Array | None = None, workspace: Workspace | None = None) -> Array:
@@ -150,7 +151,7 @@ def layer_norm(
     return out
 
 
-def dot_partial(a: Array, b: Array) -> tuple[float, float]:
+def dot_partial(a: Array, b: Array) -> npt.NDArray[np.float64]:
     """`linear.dot_partial/1` in one pass: sixteen running TwoSums, which are then added in the same way."""
-    high, low = _dot_partial(a, b)
-    return float(high), float(low)
+    parts: npt.NDArray[np.float64] = _dot_partial(a, b)
+    return parts

@@ -87,8 +87,9 @@ def cosine(a: Array, b: Array, *, out: Array | None = None, workspace: Workspace
         np.vecdot(b, b, out=second)
         if _safe(first) and _safe(second):
             np.vecdot(a, b, out=out)
+            np.sqrt(first, out=first)  # each by itself: the product of two squares may be too small for float32
+            np.sqrt(second, out=second)
             np.multiply(first, second, out=first)
-            np.sqrt(first, out=first)
             return np.divide(out, first, out=out)
     left, right = a.astype(np.float64), b.astype(np.float64)
     lengths = np.sqrt(np.vecdot(left, left)) * np.sqrt(np.vecdot(right, right))
@@ -97,4 +98,4 @@ def cosine(a: Array, b: Array, *, out: Array | None = None, workspace: Workspace
 
 
 def _safe(squares: Array) -> bool:
-    return bool(squares.min() > SQUARES_MIN and squares.max() < SQUARES_MAX / squares.size)
+    return bool(squares.min() > SQUARES_MIN and squares.max() < SQUARES_MAX)

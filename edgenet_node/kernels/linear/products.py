@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -83,8 +83,8 @@ def dot(a: Array, b: Array) -> float:
     return float(np.dot(a, b))
 
 
-def dot_partial(a: Array, b: Array) -> tuple[float, float]:
-    """The inner product of one segment as (high, low), to be joined by `join_dots`: (n,), (n,) float32.
+def dot_partial(a: Array, b: Array) -> F64:
+    """The inner product of one segment as (2,) float64, high and low, to be joined by `join_dots`: (n,), (n,) float32.
 
     Products of float32 are exact in float64. They are added in a tree of TwoSum (Knuth; Ogita, Rump and Oishi 2005,
     "Accurate Sum and Dot Product"), whose rounding errors are kept in `low`: high + low is the exact sum up to
@@ -99,15 +99,9 @@ def dot_partial(a: Array, b: Array) -> tuple[float, float]:
         rest = total - first
         low += float(np.sum((first - (total - rest)) + (second - rest)))
         values = np.concatenate([total, odd]) if odd.size else total
-    return (float(values[0]) if values.size else 0.0), low
+    return np.array([values[0] if values.size else 0.0, low])
 
 
-def join_dots(parts: Sequence[tuple[float, float]]) -> float:
-    """The inner product from its segments' (high, low), rounded once. No segments give 0. O(parts)."""
-    return math.fsum(_flat(parts))
-
-
-def _flat(parts: Sequence[tuple[float, float]]) -> Iterator[float]:
-    for high, low in parts:
-        yield high
-        yield low
+def join_dots(parts: Sequence[F64]) -> float:
+    """The inner product from its segments, rounded once. No segments give 0. O(parts)."""
+    return math.fsum(value for part in parts for value in part.tolist())

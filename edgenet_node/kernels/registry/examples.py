@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from . import aggregation, attention, compression, dag, graphs, learning, linear, sequence, statistics
+from . import aggregation, attention, compression, dag, encoder, graphs, learning, linear, sequence, statistics
 from .kernel import Example
 
 EXAMPLES: Mapping[str, Example] = MappingProxyType(
@@ -19,6 +19,7 @@ EXAMPLES: Mapping[str, Example] = MappingProxyType(
         **attention.EXAMPLES,
         **compression.EXAMPLES,
         **dag.EXAMPLES,
+        **encoder.EXAMPLES,
         **graphs.EXAMPLES,
         **learning.EXAMPLES,
         **linear.EXAMPLES,

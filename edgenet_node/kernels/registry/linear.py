@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from .. import linear, verify
 from ..reference import encoder as encoder_oracle
 from ..reference import linear as oracle
@@ -31,7 +34,7 @@ TABLE: Mapping[str, Kernel] = {
     "linear.dot_partial/1": _row(
         linear.dot_partial,
         oracle.dot_segments,
-        "(n,), (n,) -> high, low float64",
+        "(n,), (n,) -> (2,) float64, high and low",
         "test_products",
         "linear:dot_partial",
     ),
@@ -58,4 +61,18 @@ TABLE: Mapping[str, Kernel] = {
 }
 
 
-EXAMPLES: Mapping[str, Example] = {}
+def _rows(gains: int) -> Example:
+    """A matrix, and as many vectors as wide as it is."""
+    return lambda rng: ((floats(rng, 5, 37), *(floats(rng, 37) for _ in range(gains))), {})
+
+
+def floats(rng: np.random.Generator, *shape: int) -> npt.NDArray[np.float32]:
+    return rng.standard_normal(shape, np.float32)
+
+
+EXAMPLES: Mapping[str, Example] = {
+    "linear.dot_partial/1": lambda rng: ((floats(rng, 99), floats(rng, 99)), {}),
+    "linear.gelu/1": _rows(0),
+    "linear.rms_norm/1": _rows(1),
+    "linear.layer_norm/1": _rows(2),
+}

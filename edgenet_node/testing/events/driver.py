@@ -77,8 +77,8 @@ class Driver:
     __slots__ = (
         "_batch_max",
         "_committing",
-        "_durable",
         "_due",
+        "_durable",
         "_entries",
         "_host",
         "_in_flight",
@@ -91,6 +91,7 @@ class Driver:
         "_scheduled",
         "_step",
         "_timer",
+        "_wanted",
         "closed",
         "core",
         "items",
@@ -112,6 +113,7 @@ class Driver:
         self._scheduled = False
         self._timer: Timer | None = None
         self._due = math.inf
+        self._wanted = math.inf
         self._in_flight: dict[Any, Operating] = {}
         self._queued: deque[Operating] = deque()
         self._running = 0
@@ -126,6 +128,7 @@ class Driver:
         """Restore the core; raises what it raises."""
         host = self._host
         self._take(TICK, self.core.restore(host.disk_of(self.part.name).rows(self.part.name), host.now()))
+        self._wanted = self.core.wake_at()
         self._wake()
 
     def close(self) -> None:
@@ -190,11 +193,14 @@ class Driver:
         host, items, core = self._host, self.items, self.core
         now = host.now()
         mono = now.mono
-        due = core.wake_at()
+        due = self._wanted  # as it said at the end of its last batch: it depends on nothing but its state
         if due <= mono:
             self._take(TICK, self._step(TICK, now))
-            if core.wake_at() <= due:
+            self._wanted = core.wake_at()
+            if self._wanted <= due:
                 raise InvariantError(f"{self.part.name}: a tick did not advance wake_at from {due}")
+        if not items:
+            return self._rest(mono)
         left = self._batch_max
         while items and left:
             envelope = self._next(items.popleft())
@@ -203,14 +209,19 @@ class Driver:
                 left -= 1
                 if self.closed:
                     return False
-        due = core.wake_at()
-        if due <= mono or items:
+        self._wanted = core.wake_at()
+        return True if items else self._rest(mono)
+
+    def _rest(self, mono: float) -> bool:
+        """Whether there is something to do at once; if not, a timer is set."""
+        due = self._wanted
+        if due <= mono:
             return True
         if due != self._due or self._timer is None:
             if self._timer is not None:
                 self._loop.drop(self._timer)
             self._due = due
-            self._timer = None if due == math.inf else self._loop.at(host.clock.true(due), self._ring)
+            self._timer = None if due == math.inf else self._loop.at(self._host.clock.true(due), self._ring)
         return False
 
     def _ring(self, _argument: Any) -> None:

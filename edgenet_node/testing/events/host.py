@@ -99,10 +99,7 @@ class Host:
         self.world.journal.note(self.name, "starts, life %d", self.life)
         for begun in self.world.on_start:
             begun(self)
-        for driver in list(self.drivers.values()):
-            if not self._begin(driver):
-                return False
-        return True
+        return all(self._begin(driver) for driver in list(self.drivers.values()))
 
     def _install(self, part: Part) -> Driver:
         driver = self.drivers[part.name] = Driver(self, part, part.make())
@@ -225,9 +222,7 @@ class Host:
     def waits(self, ask_id: int) -> bool:
         return ask_id in self._promises
 
-    def ask(
-        self, query: Any, timeout_s: float, answered: Answered, *, sender: str = "", outside: bool = False
-    ) -> int:
+    def ask(self, query: Any, timeout_s: float, answered: Answered, *, sender: str = "", outside: bool = False) -> int:
         """Its id for `withdraw`; 0 when it was refused at once."""
         driver = self._owners.get(type(query))
         if driver is None:

@@ -24,13 +24,14 @@ Verdict = Literal["linearizable", "not linearizable", "undecided"]
 
 
 class Operation(Struct, frozen=True):
-    """`returned` is infinite when nobody heard the answer; then `answer` means nothing."""
+    """`returned` is infinite when nobody heard the answer; then `answer` means nothing. `name`: for who has a name."""
 
     client: str
     called: float
     returned: float
     asked: Any
     answer: Any = None
+    name: str = ""
 
 
 class _Entry:
@@ -122,11 +123,23 @@ def check(
     return "linearizable"
 
 
-def check_each(
-    operations: Iterable[Operation], key: Callable[[Operation], Any], initial: Any, step: Step
-) -> dict[Any, Verdict]:
-    """Of each object by itself."""
+def explains(order: Iterable[Operation], initial: Any, step: Step) -> bool:
+    """Whether this very order gives every answer and keeps to real time. Who knows in what order things happened need
+    not search; when it does not explain the history, another one still may."""
+    state, latest = initial, -math.inf
+    for operation in order:
+        if operation.returned < latest:
+            return False  # it had returned before something in front of it was called
+        latest = max(latest, operation.called)
+        state, answer = step(state, operation.asked)
+        if operation.returned != math.inf and answer != operation.answer:
+            return False
+    return True
+
+
+def of_each(operations: Iterable[Operation], key: Callable[[Operation], Any]) -> dict[Any, list[Operation]]:
+    """Object by object."""
     objects: dict[Any, list[Operation]] = {}
     for operation in operations:
         objects.setdefault(key(operation), []).append(operation)
-    return {name: check(found, initial, step) for name, found in objects.items()}
+    return objects

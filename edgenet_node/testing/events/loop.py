@@ -1,4 +1,4 @@
-"""The event loop: a heap of moments. Nothing runs beside anything else; equal moments run in the order of their asking."""
+"""The event loop: a heap of moments. Nothing runs beside anything else; equal moments run in the order of asking."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Loop:
     def at(self, moment: float, act: Act, argument: Any = None) -> Timer:
         """Run `act(argument)` then; not before all that is due earlier. A moment in the past is now."""
         self._number = number = self._number + 1
-        timer: Timer = [moment if moment > self.now else self.now, number, act, argument]
+        timer: Timer = [max(self.now, moment), number, act, argument]
         heapq.heappush(self._heap, timer)
         return timer
 

@@ -51,7 +51,7 @@ class Endpoint(Protocol):
 class _Exchange:
     """A call under way."""
 
-    __slots__ = ("answered", "caller", "callee", "life", "timer")
+    __slots__ = ("answered", "callee", "caller", "life", "timer")
 
     def __init__(self, caller: str, callee: str, life: int, answered: Answered) -> None:
         self.caller = caller

@@ -1,5 +1,5 @@
-"""Clients of the replicated map: each keeps some operations under way, tries again until it is answered, and writes down
-what it saw.
+"""Clients of the replicated map: each keeps some operations under way, tries again until it is answered, and writes
+down what it saw.
 
 A client outside asks any node, and when it gets no answer the next one, with the same session and sequence. A resident
 one asks the node that it lives on; when that goes down, it does not learn what came of its operations.
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
@@ -71,6 +71,37 @@ def step(state: int, asked: Any) -> tuple[int, Any]:
         case ("swap", _, expected, value):
             return (value, True) if state == expected else (state, False)
     raise InvariantError(f"{asked!r} is no operation of a map")
+
+
+def in_log_order(operations: list[Operation], executed: Mapping[str, int]) -> list[Operation]:
+    """Operations of one key as the log explains them, if it does: what changed the value by its index, and after each
+    of those, by time, what saw its value. Values are unique; what was never executed is left out."""
+    changes: list[tuple[int, Operation]] = []
+    seers: dict[int, list[Operation]] = {}
+    for one in operations:
+        match one.asked:
+            case ("read", _):
+                if one.returned != math.inf:
+                    seers.setdefault(one.answer, []).append(one)
+            case ("write", *_) if one.name in executed:
+                changes.append((executed[one.name], one))
+            case ("swap", *_) if one.name in executed:
+                changes.append((executed[one.name], one))
+    order: list[Operation] = []
+    state = 0
+    seen = sorted(seers.get(0, []), key=_called)
+    for _, one in sorted(changes, key=lambda change: change[0]):
+        following, _answer = step(state, one.asked)
+        if following == state:
+            seen.append(one)
+            continue
+        order += [*sorted(seen, key=_called), one]
+        state, seen = following, seers.get(following, [])
+    return [*order, *sorted(seen, key=_called)]
+
+
+def _called(operation: Operation) -> float:
+    return operation.called
 
 
 class Client:
@@ -224,7 +255,7 @@ class _Attempt:
         client = self.client
         self.busy.discard(self.sequence)
         client.history.open -= 1
-        client.history.operations.append(Operation(client.name, self.called, returned, self.asked, answer))
+        client.history.operations.append(Operation(client.name, self.called, returned, self.asked, answer, self.name))
         client.world.journal.note(client.name, _said, self.asked, answer, self.called, returned)
         client.pause(client.rng.expovariate(1.0 / client.load.think_s))
 

@@ -1,9 +1,8 @@
-"""What goes wrong with a committee. Each is seeded, counted, and over by itself; what it broke for good is the operator's
-to mend."""
+"""What goes wrong with a committee. Each is seeded, counted, and over by itself; what it broke for good is the
+operator's to mend."""
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator, Sequence
 
 from msgspec import structs
@@ -216,9 +215,10 @@ def fsync_error(strike: Strike) -> Script:
         return
     committee.world.journal.count("fsync error", host.name, "soon")
     host.disk_of(PART).sync_fails_after = rng.randint(0, 3)
+    life = host.life
     for _ in range(200):
         yield 0.1
-        if not host.running:
+        if host.failure or host.life != life:
             break
     host.disk_of(PART).sync_fails_after = -1
     yield rng.uniform(0.1, 2.0)
@@ -308,12 +308,6 @@ def snapshot(strike: Strike) -> Script:
             yield from committee.asked(host, TakeSnapshot(), 5.0)
         except EdgenetError:
             continue
-
-
-def kinds(rng: random.Random | None = None) -> Sequence[FaultKind]:
-    """All of them; or a random half, so that each is also met alone."""
-    found = [one for one in ALL if rng is None or rng.random() < 0.5]
-    return found or ALL
 
 
 ALL: Sequence[FaultKind] = (

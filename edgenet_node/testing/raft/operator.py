@@ -106,7 +106,7 @@ class Operator:
             self.content = False
             yield from self._committee.asked(leader, LeaveJoint(), self._patience_s)
             return
-        now: dict[int, str] = {one: "voter" for one in conf.voters}
+        now: dict[int, str] = dict.fromkeys(conf.voters, "voter")
         now.update((one, "learner") for one in conf.learners)
         wanted = yield from self._wanted(member, now)
         changes = [

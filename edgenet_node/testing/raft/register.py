@@ -54,6 +54,7 @@ class MapOutcome(Wire, Query[bool], frozen=True):
 class MapState(Wire, frozen=True):
     index: int
     chain: bytes
+    count: int
     values: dict[str, int]
     outcomes: dict[str, bool]
 
@@ -66,9 +67,9 @@ class Cursor(Wire, frozen=True):
 class Observer(Protocol):
     """Of one host's consumer."""
 
-    def executed(self, index: int, command: MapCommand, chain: bytes) -> None: ...
+    def executed(self, index: int, command: MapCommand, chain: bytes, count: int) -> None: ...
 
-    def installed(self, index: int, chain: bytes) -> None: ...
+    def installed(self, index: int) -> None: ...
 
 
 class _Waiting(Struct):
@@ -93,6 +94,7 @@ class RegisterCore:
         self._outcomes: dict[str, bool] = {}
         self.index = 0
         self.chain = b""
+        self.count = 0  # of commands executed: unlike the rest of the state, it shows when one was executed twice
         self._known = 0
         self._asking = False
         self._again_at = math.inf
@@ -103,7 +105,7 @@ class RegisterCore:
 
     def digest(self) -> bytes:
         """Of the whole state but the cursor."""
-        state = (self.chain, sorted(self._values.items()), sorted(self._outcomes.items()))
+        state = (self.chain, self.count, sorted(self._values.items()), sorted(self._outcomes.items()))
         return hashlib.blake2b(repr(state).encode(), digest_size=16).digest()
 
     # ---- life
@@ -113,12 +115,14 @@ class RegisterCore:
         for row in rows:
             if row.table == "value":
                 self._values[row.key] = decode(row.value, int, bytes_max=64)
+            elif row.table == "count":
+                self.count = decode(row.value, int, bytes_max=64)
             elif row.table == "outcome":
                 self._outcomes[row.key] = decode(row.value, bool, bytes_max=64)
             else:
                 cursor = decode(row.value, Cursor, bytes_max=256)
                 self.index, self.chain = cursor.index, cursor.chain
-        self._observer.installed(self.index, self.chain)
+        self._observer.installed(self.index)
         return self._pull()
 
     def wake_at(self) -> float:
@@ -184,10 +188,8 @@ class RegisterCore:
         if ready:
             self._waiting = [one for one in self._waiting if one.index > self.index]
             out += [self._answer(one) for one in ready]
-        if max(page.commit, self._known) > self.index and page.upto >= self.index and page.commit > 0:
-            # A member that starts again knows of fewer commits than its consumers at first: do not spin on it.
-            if page.commit > self.index:
-                out += self._pull()
+        if page.commit > self.index:  # of what this answer knew: a member that starts again knows of fewer at first
+            out += self._pull()
         return out
 
     def _install(self, data: bytes) -> list[Effect]:
@@ -197,21 +199,24 @@ class RegisterCore:
         out += [Put("value", key, encode(value)) for key, value in state.values.items()]
         out += [Put("outcome", name, encode(value)) for name, value in state.outcomes.items()]
         self._values, self._outcomes = dict(state.values), dict(state.outcomes)
-        self.index, self.chain = state.index, state.chain
-        self._observer.installed(self.index, self.chain)
+        self.index, self.chain, self.count = state.index, state.chain, state.count
+        out.append(Put("count", "count", encode(self.count)))
+        self._observer.installed(self.index)
         return out
 
     def _execute(self, index: int, data: bytes) -> list[Effect]:
         command = decode(data, MapCommand, bytes_max=64 * 1024)
         self.chain = chained(self.chain, index, data)
-        self._observer.executed(index, command, self.chain)
+        self.count += 1
+        self._observer.executed(index, command, self.chain, self.count)
         self.index = index
+        out: list[Effect] = [Put("count", "count", encode(self.count))]
         if command.act == "write":
             self._values[command.key] = command.value
-            return [Put("value", command.key, encode(command.value))]
+            return [*out, Put("value", command.key, encode(command.value))]
         swapped = self._values.get(command.key, 0) == command.expected
         self._outcomes[command.name] = swapped
-        out: list[Effect] = [Put("outcome", command.name, encode(swapped))]
+        out.append(Put("outcome", command.name, encode(swapped)))
         if swapped:
             self._values[command.key] = command.value
             out.append(Put("value", command.key, encode(command.value)))
@@ -221,7 +226,7 @@ class RegisterCore:
         if not self._wanted or self.index < self._wanted:
             return []
         self._wanted = 0
-        state = MapState(self.index, self.chain, self._values, self._outcomes)
+        state = MapState(self.index, self.chain, self.count, self._values, self._outcomes)
         return [Tell(GiveState(CONSUMER, self.index, encode(state)))]
 
     # ---- questions

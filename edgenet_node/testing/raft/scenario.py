@@ -46,8 +46,11 @@ def shape(rng: random.Random, nodes: int) -> Shape:
         ),
         link=LinkPlan(delay_max_s=rng.choice((0.002, 0.02, 0.08))),
         disk=DiskPlan(
-            sync_max_s=rng.choice((0.002, 0.01, 0.05)), stall=rng.choice((0.0, 0.0, 0.01)), stall_s=rng.choice((0.2, 2.0))
+            sync_max_s=rng.choice((0.002, 0.01, 0.05)),
+            stall=rng.choice((0.0, 0.0, 0.01)),
+            stall_s=rng.choice((0.2, 2.0)),
         ),
+        wire=rng.random() < 0.1,
         drift_max=rng.choice((0.0, 1e-4, 0.2)),
         skew_max_s=rng.choice((0.0, 3600.0)),
     )

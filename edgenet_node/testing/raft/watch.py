@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...effects import Delete, Early, Envelope, Put, Send
+from ...effects import Delete, Envelope, Put
 from ...raft.core import RaftCore
 from ...raft.journal import Membership, SavedHead, key
 from ...raft.log import UNKNOWN_TERM
@@ -72,7 +72,9 @@ class _Seen:
         self.leading = 0
         self.changes: set[int] = set()
         storage = member.journal.storage
-        for entry in storage.entries(storage.first_index(), storage.last_index() + 1, 2**62) if member.journal.last else ():
+        for entry in (
+            storage.entries(storage.first_index(), storage.last_index() + 1, 2**62) if member.journal.last else ()
+        ):
             if entry.kind is not EntryKind.NORMAL:
                 self.changes.add(entry.index)
 
@@ -95,12 +97,12 @@ class Watch:
         self._committed_in: dict[int, int] = {}
         self._entries: dict[tuple[int, int], tuple[int, bytes]] = {}
         self._votes: dict[tuple[int, int], int] = {}
-        self._chains: dict[int, bytes] = {}
+        self._chains: dict[int, tuple[bytes, int]] = {}
         self._seen: dict[str, _Seen] = {}
         world.on_step.append(self._stepped)
         world.on_send.append(self._sent)
         world.on_start.append(self._started)
-        world.on_end.append(lambda host: self._seen.pop(host.name, None))
+        world.on_end.append(self._ended)
         world.on_durable.append(self._durable)
 
     # ---- steps
@@ -129,19 +131,19 @@ class Watch:
         applied = member.applied.index
         if applied != seen.applied:
             if applied < seen.applied:
-                self._violate("applied never goes back", host, f"from {seen.applied} to {applied}")
+                self.violate("applied never goes back", host, f"from {seen.applied} to {applied}")
             seen.applied = applied
         if applied > log.committed:
-            self._violate("applied <= commit", host, f"{applied} > {log.committed}")
+            self.violate("applied <= commit", host, f"{applied} > {log.committed}")
         if raft.role is Role.LEADER:
             if seen.leading != raft.term:
                 self._elected(host, raft, seen)
             if seen.changes and effects:
                 waiting = [index for index in seen.changes if index > applied]
                 if len(waiting) > 1:
-                    self._violate("one change at a time", host, f"changes at {sorted(waiting)} and applied {applied}")
+                    self.violate("one change at a time", host, f"changes at {sorted(waiting)} and applied {applied}")
 
-    def _violate(self, invariant: str, host: Host, text: str) -> None:
+    def violate(self, invariant: str, host: Host, text: str) -> None:
         self.journal.violate(invariant, f"{host.name}: {text}")
 
     def _saved(self, host: Host, member: Member, seen: _Seen, effects: list[Any]) -> None:
@@ -170,13 +172,13 @@ class Watch:
                 self.journal.note(host.name, "appends %d of term %d", index, term)
             elif known[1] != value or (before != known[0] and UNKNOWN_TERM not in (before, known[0])):
                 text = f"entry {index} of term {term} follows {before} here and {known[0]} elsewhere"
-                self._violate("log matching", host, text if known[1] == value else f"entry {index} of {term} differs")
+                self.violate("log matching", host, text if known[1] == value else f"entry {index} of {term} differs")
             if before > term:
-                self._violate("log matching", host, f"entry {index} of term {term} follows one of {before}")
+                self.violate("log matching", host, f"entry {index} of term {term} follows one of {before}")
             settled = self._committed.get(index)
             if settled is not None and settled < term:
                 text = f"saves {index} of term {term}, where {settled} was committed"
-                self._violate("leader completeness", host, text)
+                self.violate("leader completeness", host, text)
 
     # ---- commits
 
@@ -185,17 +187,17 @@ class Watch:
         committed = log.committed
         seen.committed = committed
         if committed < before:
-            self._violate("commit never goes back", host, f"from {before} to {committed}")
+            self.violate("commit never goes back", host, f"from {before} to {committed}")
             return
         if committed > log.last_index:
-            self._violate("commit lies in the log", host, f"{committed} of {log.last_index}")
+            self.violate("commit lies in the log", host, f"{committed} of {log.last_index}")
             return
         fresh = committed > self.commit
         top = committed if not fresh else self.commit
         term = log.term(top)
         if top and term not in (UNKNOWN_TERM, self._committed.get(top, term)):
             text = f"takes {top} of term {term} for committed, elsewhere it is of {self._committed[top]}"
-            self._violate("state machine safety", host, text)
+            self.violate("state machine safety", host, text)
         if not fresh:
             return
         for index in range(self.commit + 1, committed + 1):
@@ -219,7 +221,7 @@ class Watch:
                     short = f"{sum(holders[one] for one in half)} of {len(half)}"
             if not short:
                 return
-        self._violate("committed is durable", host, f"{index} of term {term} lies on the disks of {short}")
+        self.violate("committed is durable", host, f"{index} of term {term} lies on the disks of {short}")
 
     def _holds(self, member: int, index: int, term: int) -> bool:
         """Does its disk hold this entry, or a snapshot of it?"""
@@ -256,15 +258,13 @@ class Watch:
         self.term = max(self.term, term)
         other = self.leaders.setdefault(term, raft.id)
         if other != raft.id:
-            self._violate("election safety", host, f"leads term {term}, as member {other} does")
+            self.violate("election safety", host, f"leads term {term}, as member {other} does")
         self.journal.note(host.name, "leads term %d", term)
         needed = max((upto for earlier, upto in self._committed_in.items() if earlier < term), default=0)
         found = raft.log.term(needed) if needed else 0
-        if needed and (
-            needed > raft.log.last_index or found not in (UNKNOWN_TERM, self._committed.get(needed, found))
-        ):
+        if needed and (needed > raft.log.last_index or found not in (UNKNOWN_TERM, self._committed.get(needed, found))):
             text = f"leads term {term} without {needed} of term {self._committed.get(needed)}; it has {found}"
-            self._violate("leader completeness", host, text)
+            self.violate("leader completeness", host, text)
         self._check_quorums(host)
 
     def _configured(self, member: Member, seen: _Seen) -> None:
@@ -274,6 +274,9 @@ class Watch:
             conf = member.conf
             self.journal.note("", "configuration at %d: %s", member.applied.index, conf)
             self._check_quorums(self.homes[member.id])
+
+    def _ended(self, host: Host) -> None:
+        self._seen.pop(host.name, None)
 
     def _started(self, host: Host) -> None:
         self._check_quorums(host)
@@ -290,7 +293,7 @@ class Watch:
             lacking = [one for one in half if one not in self.lost and not self._has(one, index, term)]
             if not half or len(lacking) < majority(half):
                 return
-        self._violate("quorum log", host, f"members {lacking} could decide without entry {index} of term {term}")
+        self.violate("quorum log", host, f"members {lacking} could decide without entry {index} of term {term}")
 
     def _has(self, member: int, index: int, term: int) -> bool:
         home = self.homes.get(member)
@@ -310,7 +313,7 @@ class Watch:
                     member = decode(save.value[4:], Membership, bytes_max=ROW_BYTES_MAX).member
                     self.homes[member] = host
                     if member in self.lost:
-                        self._violate("a lost member stays lost", host, f"{member} is back with another disk")
+                        self.violate("a lost member stays lost", host, f"{member} is back with another disk")
 
     def _sent(self, host: Host, peer: str, body: Any) -> None:
         if type(body) is not RaftFrame:
@@ -325,24 +328,28 @@ class Watch:
     def _vote(self, host: Host, member: int, term: int, choice: int) -> None:
         known = self._votes.setdefault((member, term), choice)
         if known != choice:
-            self._violate("vote once", host, f"member {member} votes for {choice} in term {term}, and for {known} before")
+            self.violate(
+                "vote once", host, f"member {member} votes for {choice} in term {term}, and for {known} before"
+            )
 
     # ---- consumers and clients
 
     def observer(self, host: Host) -> HostObserver:
         return HostObserver(self, host)
 
-    def chained(self, host: Host, index: int, chain: bytes) -> None:
-        known = self._chains.setdefault(index, chain)
-        if known != chain:
-            self._violate("state machine safety", host, f"has executed something else up to {index}")
+    def chained(self, host: Host, index: int, chain: bytes, count: int) -> None:
+        known = self._chains.setdefault(index, (chain, count))
+        if known[0] != chain:
+            self.violate("state machine safety", host, f"has executed something else up to {index}")
+        elif known[1] != count:
+            self.violate("exactly once", host, f"has executed {count} commands up to {index}, not {known[1]}")
 
     def execute(self, host: Host, index: int, command: MapCommand) -> None:
         first = self.executed.setdefault(command.name, index)
         if first != index:
-            self._violate("exactly once", host, f"{command.name} is executed at {index}, and was at {first}")
+            self.violate("exactly once", host, f"{command.name} is executed at {index}, and was at {first}")
         if index > self.commit:
-            self._violate("state machine safety", host, f"executes {index}, committed is {self.commit}")
+            self.violate("state machine safety", host, f"executes {index}, committed is {self.commit}")
 
     def acknowledge(self, client: str, name: str, index: int, term: int, *, duplicate: bool) -> None:
         """A client was told that its command is committed."""
@@ -371,20 +378,13 @@ class HostObserver:
         self._host = host
         self._index = 0
 
-    def executed(self, index: int, command: MapCommand, chain: bytes) -> None:
+    def executed(self, index: int, command: MapCommand, chain: bytes, count: int) -> None:
         if index <= self._index:
-            self._watch._violate("exactly once", self._host, f"executes {index} after {self._index}")
+            self._watch.violate("exactly once", self._host, f"executes {index} after {self._index}")
         self._index = index
         self._watch.execute(self._host, index, command)
-        self._watch.chained(self._host, index, chain)
+        self._watch.chained(self._host, index, chain, count)
 
-    def installed(self, index: int, chain: bytes) -> None:
+    def installed(self, index: int) -> None:
         """The state after `index` (which need not be an entry that the consumer executed)."""
         self._index = index
-        del chain
-
-
-def sends(effects: list[Any]) -> list[Send]:
-    """Of a step, early ones too."""
-    found = [one.effect if type(one) is Early else one for one in effects]
-    return [one for one in found if type(one) is Send]

@@ -89,6 +89,26 @@ async def test_a_refusal_ends() -> None:
         await until(lambda: len(b.listener.connected) == 2)
 
 
+async def test_a_refusal_is_taken_back() -> None:
+    a, b = Node(1, settings()), Node(2, settings(refuse_for_s=300.0))
+    async with running(a, b):
+        await connect(a, b)
+        b.network.refuse(a.id, "banned")
+        await until(lambda: len(b.listener.disconnected) == 1)
+        b.network.pardon(a.id)
+        await until(lambda: len(b.listener.connected) == 2)
+
+
+async def test_a_pardon_admits_nobody(autojump_clock: object) -> None:
+    table = Admission(settings(refuse_for_s=300.0))
+    table.refuse("x", "because", now_s=0.0)
+    table.pardon("x")
+    assert table.of("x", 0.0).state == "undecided"
+    table.admit("x")
+    table.pardon("x")
+    assert table.of("x", 0.0).state == "admitted"
+
+
 async def test_the_table_is_bounded_and_forgets_the_oldest(autojump_clock: object) -> None:
     table = Admission(settings(refuse_for_s=10.0))
     for number in range(PEERS_MAX + 10):

@@ -16,6 +16,8 @@ from edgenet_node.kernels import linear
 from edgenet_node.kernels.linear import Workspace
 from edgenet_node.kernels.reference import linear as reference
 
+from .variants import BACKENDS, variant
+
 Array = npt.NDArray[np.float32]
 
 
@@ -57,20 +59,22 @@ def test_softmax_does_not_overflow_and_knows_no_shift() -> None:
     assert np.isnan(linear.softmax(bad)).all(axis=1).tolist() == [True, True, True, False]
 
 
-@given(rows(), st.integers(0, 2**32))
-def test_norms(x: Array, seed: int) -> None:
+@pytest.mark.parametrize("backend", BACKENDS)
+@given(x=rows(), seed=st.integers(0, 2**32))
+def test_norms(x: Array, seed: int, backend: str) -> None:
+    rms_norm, layer_norm = (variant(f"linear.{name}/1", backend) for name in ("rms_norm", "layer_norm"))
     rng = np.random.default_rng(seed)
     gain, shift = rng.standard_normal((2, x.shape[1])).astype(np.float32)
-    close(linear.rms_norm(x, gain), reference.rms_norm(x, gain), np.abs(gain))
+    close(rms_norm(x, gain), reference.rms_norm(x, gain), np.abs(gain))
     # Where all entries are nearly alike the distances to the mean are rounding; eps decides there.
     spread = np.abs(x).max(axis=1, keepdims=True, initial=0.0)
     wanted = reference.layer_norm_rows(x, gain, shift)
     deviation = np.sqrt(x.astype(float).var(axis=1, keepdims=True) + 1e-5)
-    close(linear.layer_norm(x, gain, shift), wanted, (1 + spread / deviation) * np.abs(gain) + np.abs(shift))
+    close(layer_norm(x, gain, shift), wanted, (1 + spread / deviation) * np.abs(gain) + np.abs(shift))
     one = np.ones(x.shape[1], np.float32)
     cases: list[tuple[Callable[..., Any], dict[str, Any]]] = [
-        (linear.rms_norm, {}),
-        (linear.layer_norm, {"shift": 0 * one}),
+        (rms_norm, {}),
+        (layer_norm, {"shift": 0 * one}),
     ]
     for function, named in cases:
         inplace = np.ascontiguousarray(x)

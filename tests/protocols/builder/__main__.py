@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import auction, blob, hello, identity, index, peers, raft, rpc, task
+from . import auction, blob, committee, hello, identity, index, peers, raft, rpc, task
 from .kit import Book
 
 BUILDERS = {
@@ -12,6 +12,7 @@ BUILDERS = {
     "task": task.build,
     "index": index.build,
     "raft": raft.build,
+    "committee": committee.build,
     "rpc": rpc.build,
     "blob": blob.build,
     "identity": identity.build,
