@@ -14,7 +14,7 @@ from msgspec import structs
 from ..crypto.fingerprints import peer_id, public_from_peer_id
 from ..crypto.signing import Signer
 from ..effects import Ask, Call, Done, Effect, Envelope, Event, Now, Put, Reply, Row, Tell, Tick
-from ..errors import Conflict, EdgenetError, InvariantError, NotFound, Overloaded, Refused
+from ..errors import Conflict, EdgenetError, InvariantError, NotFound, Overloaded, Refused, UsageError
 from ..messages import committee as messages
 from ..messages import network, raft
 from ..wire import committee as wire
@@ -558,7 +558,12 @@ class CommitteeCore:
             if query.transfer:
                 return self._move(query.transfer, reply_to, answer)
             plan = Plan(tuple(sorted(set(query.add))), tuple(sorted(set(query.remove))))
-            return [*self._office.change(plan, view, record, now), Reply(reply_to, answer)]
+            try:
+                return [*self._office.change(plan, view, record, now), Reply(reply_to, answer)]
+            except UsageError as error:
+                if remote:  # whose operator wants to read why
+                    raise Refused(error.message) from error
+                raise
         if remote or not view.leader or view.leader == self._own:
             raise Overloaded("this node does not lead the committee at the moment", retry_after_s=1.0)
         self._count += 1

@@ -116,6 +116,8 @@ class Record:
         """Apply a committed entry."""
         if entry.index <= self.cursor:
             raise InvariantError(f"entry {entry.index} was applied before")
+        if self.chain.office != self._office:  # as a follower it learned of sets that the log has yet to come to
+            self._rebuild()
         if entry.kind is not EntryKind.NORMAL:
             return self._reshape(entry)
         applied = self.state.apply(entry.index, entry.command, self.chain.tip, self.swarm)

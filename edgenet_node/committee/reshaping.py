@@ -2,8 +2,8 @@
 
 A change is: every new peer prepares an empty log under a new member id; it is added as a learner and catches up; one
 joint change makes learners voters and removes who leaves; the old set certifies the new one, and only then the joint
-configuration is left, with the certificate in the entry that leaves it. Whoever leads finishes what is begun in the
-log; what was only prepared is forgotten with its leader.
+configuration is left, with the set and its certificate in the entry that leaves it. Whoever leads finishes what is
+begun in the log; what was only prepared is forgotten with its leader.
 """
 
 from __future__ import annotations

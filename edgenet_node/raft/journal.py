@@ -99,6 +99,7 @@ class Journal:
         self.storage = LogStorage()
         self.membership = membership
         self.log_bytes = 0
+        self._commit_saved = 0
         self._doomed = range(0)
 
     # ---- start
@@ -132,6 +133,7 @@ class Journal:
         if hard.commit > head.index + len(entries):
             raise CorruptData("the Raft log ends before what was committed: wipe this member and add it anew")
         self.storage.load(hard, snapshot or Snapshot(), head.index, head.term, entries)
+        self._commit_saved = hard.commit
         self.log_bytes = sum(len(entry.data) + 64 for entry in entries)
 
     def begin(self, membership: Membership, snapshot: Snapshot | None) -> list[Effect]:
@@ -141,6 +143,7 @@ class Journal:
         if snapshot is not None:
             self.storage.apply_snapshot(snapshot)
             self.storage.set_hard_state(HardState(term=snapshot.term, commit=snapshot.index))
+            self._commit_saved = snapshot.index
             out += [
                 Put("state", "snapshot", seal(snapshot)),
                 Put("state", "head", seal(SavedHead(snapshot.index, snapshot.term))),
@@ -179,7 +182,24 @@ class Journal:
 
     def save_hard(self, hard: HardState) -> list[Effect]:
         self.storage.set_hard_state(hard)
+        self._commit_saved = hard.commit
         return [Put("state", "hard", seal(SavedHard(hard.term, hard.vote, hard.commit)))]
+
+    def note_commit(self, hard: HardState) -> list[Effect]:
+        """As `save_hard`, but if nothing changed except how far the log is committed, that waits for the next save
+        (`save_commit`): it promises nothing, and a leader tells it again. What is saved with entries is the commit
+        known when they came, so a member that has a change of configuration also knows that the one before it is
+        committed: the joint changes rely on that."""
+        before, _ = self.storage.initial_state()
+        if (hard.term, hard.vote) != (before.term, before.vote):
+            return self.save_hard(hard)
+        self.storage.set_hard_state(hard)
+        return []
+
+    def save_commit(self) -> list[Effect]:
+        """What `note_commit` has left."""
+        hard, _ = self.storage.initial_state()
+        return self.save_hard(hard) if hard.commit != self._commit_saved else []
 
     # ---- snapshots
 
@@ -196,7 +216,7 @@ class Journal:
     def keep_snapshot(self, index: int, conf_state: ConfState, data: bytes, size: int, digest: str) -> list[Effect]:
         snapshot = Snapshot(index, self.storage.term(index), conf_state, size, digest, data)
         self.storage.set_snapshot(snapshot)
-        return [Put("state", "snapshot", seal(snapshot))]
+        return [*self.save_commit(), Put("state", "snapshot", seal(snapshot))]
 
     def compact(self, upto: int) -> list[Effect]:
         """Forget entries up to `upto`; their rows go with `sweep`, some at a time."""

@@ -78,6 +78,7 @@ class Member:
         self._meters = meters
         self._saving: dict[int, tuple[list[Message], float]] = {}
         self._saves = 0
+        self._ticks = 0
         self._roster_asked = -_ROSTER_ASK_S
         self._roster_run = 0
         self._stalled = False
@@ -168,7 +169,9 @@ class Member:
             self._stalled = False
             self._proposals.requeue()
         self._follow_snapshots(now)
-        return self._compact(now)
+        self._ticks += 1
+        saved = self.journal.save_commit() if self._ticks % self._settings.election_ticks == 0 else []
+        return [*saved, *self._compact(now)]
 
     @property
     def wake_at(self) -> float:
@@ -268,7 +271,9 @@ class Member:
             out += self.journal.append(request.entries)
             self._learn_early(request.entries)
         if request.hard_state is not None:
-            out += self.journal.save_hard(request.hard_state)
+            out += self.journal.note_commit(request.hard_state)
+        if request.entries or request.snapshot is not None:
+            out += self.journal.save_commit()
         after: dict[int, list[Message]] = {}
         own: list[Message] = []
         for response in request.responses:
@@ -297,6 +302,7 @@ class Member:
                 out += self._apply_command(entry, now)
             else:
                 self._apply_change(entry)
+                out += self.journal.save_commit()  # a recovery by hand keeps the changes that this member knows of
         self._meters.entries_applied += len(request.entries)
         out.append(Event(LogAdvanced(self.applied.index)))
         for response in request.responses:

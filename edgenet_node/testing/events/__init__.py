@@ -1,10 +1,10 @@
 """A world in which cores are driven without trio: one heap of moments (`loop`), some twenty times faster than tasks.
 
-`simulation` plays whole nodes with the daemon's own runtime; this world plays cores of some parts (`effects.Core`)
-and models the runtime, so that protocols can be run through thousands of seeds. What cores rely on is the same: batches,
-ticks before messages, commits in groups while stepping goes on, release in step order once durable, `Early`, `Saved`,
-operations with deadlines, bounded mailboxes, what is left after a crash (`driver`, `host`). What is not here: waiting
-`Tell`s, `Progress`, `Compute`, `Transfer`, quarantine of messages; a core that raises ends its node.
+`simulation` plays whole nodes with the daemon's own runtime; this world plays the cores of some parts (`effects.Core`)
+and models the runtime, so that a protocol can be run through thousands of seeds. What cores rely on is the same:
+batches, ticks before messages, commits in groups while stepping goes on, release in step order once durable, `Early`,
+`Saved`, operations with deadlines, bounded mailboxes, what is left after a crash (`driver`, `host`). What is not here:
+waiting `Tell`s, `Progress`, `Compute`, `Transfer`, quarantine of messages; a core that raises ends its node.
 
 * `host`: one node: parts, bus, clock (`clock`: skew, drift, frozen), disks (`disk`: what a write-ahead log promises, a
   lost tail, torn transactions, a failed fsync, a full disk, flipped bits).
@@ -17,7 +17,7 @@ operations with deadlines, bounded mailboxes, what is left after a crash (`drive
 A run is a function of its seed. All randomness comes from the world's, drawn in a fixed order; nothing iterates over
 sets of strings or asks what time it is.
 
-To plug in a subsystem: a `Run` that builds hosts from `HostPlan`s and judges them, its `FaultKind`s, a `Scenario`, and a
-line in `testing.subsystems`. Invariants listen to `World.on_step`, `on_send`, `on_durable`, `on_start`, `on_end`.
+To plug in a subsystem: a `Run` that builds hosts from `HostPlan`s and judges them, its `FaultKind`s, a `Scenario`, and
+a line in `testing.subsystems`. Invariants listen to `World.on_step`, `on_send`, `on_durable`, `on_start`, `on_end`.
 `testing.raft` is the example.
 """

@@ -42,6 +42,7 @@ class Operator:
         self.changing = False
         self.prepared: dict[str, int] = {}
         self._gone: set[int] = set()
+        self._served: set[int] = set()
         self._roster: LearnRoster | None = None
         self._rng = committee.rng
         self._patience_s = committee.shape.patience_s
@@ -108,6 +109,7 @@ class Operator:
             return
         now: dict[int, str] = dict.fromkeys(conf.voters, "voter")
         now.update((one, "learner") for one in conf.learners)
+        self._served |= set(now)  # a member that left comes back as another one
         wanted = yield from self._wanted(member, now)
         changes = [
             MemberChange(one, self._peer(member, one), wanted.get(one, "none"))
@@ -183,7 +185,7 @@ class Operator:
             return 0
         ready = self.prepared.get(host.name, 0)
         member = member_of(host)
-        if ready and member is not None and member.id == ready:
+        if ready and member is not None and member.id == ready and ready not in self._served:
             return ready
         if member is not None:
             # Of an earlier membership: it was removed, and need not know.

@@ -301,7 +301,7 @@ def _registries(book: Book) -> None:
     address, peer = ["/ip4/192.0.2.2/tcp/4001"], f"member/{OTHER.peer_id}"
     registry = Registry()
     body = command("register", addresses=address, capabilities=["echo"])
-    shown = {"addresses": address, "capabilities": ["echo"], "sequence": CREATED_MS}
+    shown: dict[str, Any] = {"addresses": address, "capabilities": ["echo"], "sequence": CREATED_MS}
     registry.take(OTHER, body, {peer: member(OTHER, 2, **shown)})
     registry.take(OTHER, body, None)
     registry.take(OTHER, body | {"sequence": CREATED_MS - 1}, None)
