@@ -236,7 +236,7 @@ class CommitteeCore:
         record = self._record
         if record is None:
             return out
-        if self._office.mark_due(now) and not self._submitting.waits_for("mark"):
+        if self._office.mark_due(record, now) and not self._submitting.waits_for("mark"):
             out += self._submitting.add(self._command("mark"), 0, now)
         out += self._office.tick(record, self._raft, now)
         out += self._office.certify_set(record, now)

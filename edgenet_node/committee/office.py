@@ -97,9 +97,12 @@ class Office:
         self._remark_at = now.mono + REMARK_S
         return self._heads.begin(record.chain.tip, marked.head.index, marked.digest, now)
 
-    def mark_due(self, now: Now) -> bool:
+    def mark_due(self, record: Record, now: Now) -> bool:
         """Once for each time; the mark itself is a command."""
         if not self.leading or now.mono < min(self._mark_at, self._remark_at):
+            return False
+        if not self._unmarked(record):
+            self._mark_at = self._remark_at = math.inf
             return False
         self._mark_at, self._remark_at = math.inf, now.mono + REMARK_S
         return True

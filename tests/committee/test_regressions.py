@@ -15,7 +15,7 @@ from edgenet_node.committee.state import COMMAND_DOMAIN, RegistryState
 from edgenet_node.committee.submitting import Submitting
 from edgenet_node.crypto.hashing import sha256
 from edgenet_node.effects import Ask, Now
-from edgenet_node.errors import Conflict, Malformed, Overloaded, TimedOut
+from edgenet_node.errors import Conflict, Malformed, Overloaded
 from edgenet_node.identity.keys import Identity
 from edgenet_node.messages.committee import ChangeCommittee, HandOver, RecoverAlone
 from edgenet_node.messages.raft import CommittedEntry, Propose
@@ -191,13 +191,12 @@ def test_a_restarted_member_goes_on_from_its_last_sequence() -> None:
 def test_a_mark_that_was_lost_is_made_again() -> None:
     swarm = formed(1, 1)
     core, now = core_of(swarm, 0), Now(1e6, 1e6)
+    core._record.certified = None
     core._office._mark_at = now.mono
-    core._tick(now)
-    for later in range(3):  # nothing answers this one
-        core._submitting.proposed(core._submitting._count, None, TimedOut("gone"), member=True, now=now)
-        core._submitting.tick(Now(now.mono + 20 * (later + 1), now.wall))
+    assert core._office.mark_due(core._record, now)
+    assert not core._office.mark_due(core._record, now)
     assert core._office.wake_at < now.mono + 10
-    assert core._office.mark_due(Now(now.mono + 10, now.wall))
+    assert core._office.mark_due(core._record, Now(now.mono + 10, now.wall))
 
 
 def test_a_member_that_is_behind_does_not_refuse_one_that_it_will_know() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 
 import numpy as np
 import numpy.typing as npt
@@ -107,8 +108,10 @@ def test_products_by_tiles_are_whole_products(rows: int, seed: int, depth: int, 
     out, turned = np.empty((rows, width), np.float32), np.empty((width, rows), np.float32)
     transformer.product(x, weights, out)
     transformer.product_transposed(np.ascontiguousarray(weights.T), x, turned)
-    np.testing.assert_allclose(out, wanted, atol=2e-4)
-    np.testing.assert_allclose(turned.T, wanted, atol=2e-4)
+    # Higham and Mary (2019), theorem 2.4 with lambda = 8: |error| <= lambda sqrt(n) u |x| |w|, but for one in 1e13.
+    bound = 8 * math.sqrt(depth) * 2.0**-24 * (np.abs(x).astype(np.float64) @ np.abs(weights).astype(np.float64))
+    assert np.all(np.abs(out - wanted) <= bound)
+    assert np.all(np.abs(turned.T - wanted) <= bound)
 
 
 def test_a_workspace_that_was_larger_before_changes_nothing() -> None:

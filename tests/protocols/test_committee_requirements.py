@@ -283,13 +283,13 @@ def test_committee_28_hints_move_nothing() -> None:
 def test_committee_29_a_proposal_that_every_member_hears_is_applied_once() -> None:
     watched = Watched()
     swarm = watched.swarm
-    body = command(swarm.identities[FOLLOWER], "register", swarm.info.swarm, 2**52)
+    body = command(STRANGER, "register", swarm.info.swarm, 2**52)
     proposal = SubmitCommand("registry", bytes(16), 1, 1, body)
     for number in range(3):
         swarm.hosts[number].hear(swarm.peers[FOLLOWER], Notice(0, proposal=proposal))
     swarm.run(2)
     rows = dict(swarm.view(0).members)
-    assert rows[swarm.peers[FOLLOWER]].sequence == 2**52
+    assert rows[STRANGER.peer_id].sequence == 2**52
     assert swarm.ask(FOLLOWER, Propose("registry", bytes(16), 1, 1, body)).duplicate
     assert not swarm.ask(3, Propose("registry", bytes(16), 1, 1, body)).duplicate, "another author's session"
 

@@ -22,7 +22,6 @@ from edgenet_node.raft.journal import Journal, SavedHard, seal
 from edgenet_node.raft.log import RaftLog
 from edgenet_node.raft.member import Member
 from edgenet_node.raft.membership import Members
-from edgenet_node.testing.events.disk import DiskPlan
 from edgenet_node.testing.events.network import LinkPlan
 from edgenet_node.testing.events.world import FaultKind, Scenario, Strike
 from edgenet_node.testing.raft import faults
@@ -229,10 +228,9 @@ RETRIES = aimed(
     Shape(
         3,
         spares=0,
-        settings=structs.replace(SETTINGS, snapshot_entries=3, keep_entries=20),
-        load=Load(clients=4, slots=4, keys=2, think_s=0.1, reads=0.1),
-        link=LinkPlan(delay_max_s=0.1, loss=0.05),
-        disk=DiskPlan(sync_max_s=0.1),
+        settings=structs.replace(SETTINGS, snapshot_entries=2, keep_entries=50),
+        load=Load(clients=3, slots=1, keys=2, think_s=0.3, reads=0.1, resident=0.0),
+        link=LinkPlan(delay_max_s=0.1, loss=0.1),
     ),
 )
 WIPES = aimed((faults.wipe, faults.wipe, faults.wipe), Shape(3, spares=0, grown=True, settings=SETTINGS, load=BUSY))
@@ -274,7 +272,7 @@ MISTAKES = (
         "duplicates forgotten behind a snapshot",
         duplicates_forgotten_behind_a_snapshot,
         _of("exactly once", "state machine safety"),
-        100,
+        60,
         RETRIES,
     ),
     Mistake("wiped member remembered", wiped_member_remembered, _of("a lost member stays lost"), 10, WIPES),

@@ -31,13 +31,14 @@ MakeParts = Callable[["Host"], Sequence[Part]]
 
 class HostPlan(Struct, frozen=True):
     """`parts` makes the parts of each life, with fresh cores. `disks`: which part shares which disk, by name; one of
-    its own for parts not named. `cpu_max_s`: until the machine gets to a batch."""
+    its own for parts not named; `slower`: plans of disks that are not like `disk`. `cpu_max_s`: until the machine gets to a batch."""
 
     name: str
     parts: MakeParts
     disks: dict[str, str] = {}
     clock: ClockPlan = ClockPlan()
     disk: DiskPlan = DiskPlan()
+    slower: dict[str, DiskPlan] = {}
     cpu_max_s: float = 0.0004
 
 
@@ -194,7 +195,8 @@ class Host:
         disk = self._disks.get(name)
         if disk is None:
             rng = random.Random(self.rng.getrandbits(64))
-            disk = self._disks[name] = Disk(self.loop, rng, self.plan.disk, self._durable)
+            plan = self.plan.slower.get(name, self.plan.disk)
+            disk = self._disks[name] = Disk(self.loop, rng, plan, self._durable)
         return disk
 
     @property

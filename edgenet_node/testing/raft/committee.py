@@ -85,8 +85,9 @@ class Acknowledged(Protocol):
 
 class Shape(Struct, frozen=True):
     """A run, drawn from its seed. `grown`: the first founds the committee and the others join; otherwise all are born
-    with it. `spares` are hosts that may join later. The operator asks again after `patience_s`.
-    `wire`: everything that travels is encoded and decoded, which takes time and shows what does not survive it."""
+    with it. `spares` are hosts that may join later. Consumers have a disk of their own, as in the daemon. The operator
+    asks again after `patience_s`. `wire`: everything that travels is encoded and decoded, which takes time and shows
+    what does not survive it."""
 
     voters: int
     spares: int = 1
@@ -95,6 +96,7 @@ class Shape(Struct, frozen=True):
     load: Load = Load()
     link: LinkPlan = LinkPlan()
     disk: DiskPlan = DiskPlan()
+    consumer_disk: DiskPlan = DiskPlan()
     patience_s: float = 4.0
     wire: bool = False
     drift_max: float = 0.0
@@ -132,7 +134,8 @@ class Committee:
             skew_s=rng.uniform(-shape.skew_max_s, shape.skew_max_s),
             drift=rng.uniform(-shape.drift_max, shape.drift_max),
         )
-        return HostPlan(name, self._parts, clock=clock, disk=shape.disk)
+        slower = {CONSUMER_PART: shape.consumer_disk}
+        return HostPlan(name, self._parts, clock=clock, disk=shape.disk, slower=slower)
 
     def _parts(self, host: Host) -> Sequence[Part]:
         rng = random.Random(host.rng.getrandbits(64))

@@ -50,6 +50,7 @@ def shape(rng: random.Random, nodes: int) -> Shape:
             stall=rng.choice((0.0, 0.0, 0.01)),
             stall_s=rng.choice((0.2, 2.0)),
         ),
+        consumer_disk=DiskPlan(sync_max_s=rng.choice((0.005, 0.05, 0.5))),
         wire=rng.random() < 0.1,
         drift_max=rng.choice((0.0, 1e-4, 0.2)),
         skew_max_s=rng.choice((0.0, 3600.0)),
