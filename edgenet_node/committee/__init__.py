@@ -22,6 +22,8 @@ What it drives: membership refuses who is banned, and under `admission = listed`
 (`AdmissionChanged`); where commands are sent (`LearnRoster`); heads are as frequent as `head_interval_ms` says.
 
 Limits. Below four members a certificate proves what the operators of the committee say, not that it is true: status
-calls it `trusted`. A Byzantine leader can stall. Losing the majority for good is mended by hand, loudly: a new epoch
-that each operator accepts. Sources: Ongaro's thesis (2014), Castro and Liskov (OSDI 1999), RFC 6962, etcd's raft.
+calls it `trusted`. A Byzantine leader can stall. Any one member decides (admit, ban, set) and can begin a change of the
+committee: a set's certificate proves that a quorum has the change in its log, not that every operator wished it. Losing
+the majority for good is mended by hand, loudly: a new epoch that each operator accepts. Sources: Ongaro's thesis
+(2014), Castro and Liskov (OSDI 1999), RFC 6962, etcd's raft.
 """

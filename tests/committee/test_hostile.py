@@ -248,7 +248,8 @@ def test_an_old_head_is_no_news() -> None:
 
 def test_a_proposal_by_gossip_has_its_limit() -> None:
     watched = Watched()
-    commit = watched.swarm.view(MEMBER).raft
+    log: Any = watched.swarm.hosts[MEMBER].drivers["raft"].core
+    before = log.member.node.status().commit
     assert PROPOSAL_BYTES_MAX == GOSSIP_COMMAND_BYTES_MAX
     proposal = SubmitCommand("registry", bytes(16), 1, 0, bytes(PROPOSAL_BYTES_MAX))
     notice = {"epoch": 0, "proposal": structs.replace(proposal, command=bytes(PROPOSAL_BYTES_MAX + 1))}
@@ -258,10 +259,7 @@ def test_a_proposal_by_gossip_has_its_limit() -> None:
         watched.swarm.hosts[number].hear(STRANGER.peer_id, Notice(0, proposal=proposal))
     watched.swarm.run(1)
     assert watched.blames == []
-    after = watched.swarm.view(MEMBER).raft
-    assert commit is not None
-    assert after is not None
-    assert after.commit == commit.commit + 1
+    assert log.member.node.status().commit == before + 1
 
 
 def test_hints_of_unknown_sets_are_not_all_followed() -> None:

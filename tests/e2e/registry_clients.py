@@ -7,7 +7,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Self
 
 from edgenet_node.cli.door import Door
 from edgenet_node.cli.exits import Answered, NoDaemon
@@ -24,7 +24,7 @@ FIRST = 4096
 
 LOWEST, HIGHEST = 1000, 16_000
 OPERATION_TIMEOUT_S = 3.0
-PAUSE_S = 0.02
+PAUSE_S = 0.03
 
 
 def parameter(seen: dict[str, Any], name: str) -> str:
@@ -46,7 +46,7 @@ class Clients:
         self.indexes: list[tuple[float, float, int]] = []
         self._threads = [threading.Thread(target=self._run, args=(number,), daemon=True) for number in range(count)]
 
-    def __enter__(self) -> Clients:
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         return self
@@ -61,7 +61,7 @@ class Clients:
         return len(self.indexes)
 
     def _run(self, number: int) -> None:
-        rng = random.Random(f"{self._seed} {number}")  # noqa: S311 - a test that can be repeated
+        rng = random.Random(f"{self._seed} {number}")
         doors: dict[Node, tuple[int, Door]] = {}
         count = 0
         while not self._ends.wait(PAUSE_S):

@@ -29,7 +29,7 @@ NAMES = "abcdef"
 CONTRACT = {"term", "leader", "members", "commit", "applied", "state_hash", "trust"}
 CLIENTS = 4
 
-ACKNOWLEDGED_PER_FAULT = 25
+ACKNOWLEDGED_PER_FAULT = 12
 """Decisions between two faults: the next one strikes at a committee that works."""
 
 
@@ -289,7 +289,7 @@ def test_a_wiped_member_neither_votes_nor_serves_and_is_made_anew(town: Town) ->
 def test_five_survive_what_five_can(town: Town) -> None:
     seen = change(town, town.leader("abcd"), "add", "e")
     assert len(seen["committee"]) == 5
-    faults = [kill_as_many_as_may, cut_off_the_leader, kill_as_many_as_may]
+    faults = [kill_as_many_as_may, cut_off_the_leader, kill_the_leader]
     torment(town, "abcde", _plan(town, "abcde", faults), seed=5)
 
 
@@ -372,6 +372,6 @@ def test_a_lost_majority_is_mended_by_hand(town: Town) -> None:
 
 def _plan(town: Town, members: str, faults: Sequence[Callable[[Town, str], None]]) -> list[Callable[[], None]]:
     """Each fault once; in the long run ten times as many, by chance."""
-    rng = random.Random(time.time_ns())  # noqa: S311 - the long run is not the same one each time
+    rng = random.Random(time.time_ns())
     chosen = list(faults) + ([rng.choice(faults) for _ in range(9 * len(faults))] if LONG else [])
     return [lambda fault=fault: fault(town, members) for fault in chosen]  # type: ignore[misc]

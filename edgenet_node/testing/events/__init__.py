@@ -1,4 +1,4 @@
-"""A world in which cores are driven without trio: one heap of moments (`loop`), some twenty times faster than tasks.
+"""A world in which cores are driven without trio: one heap of moments (`loop`) in place of tasks.
 
 `simulation` plays whole nodes with the daemon's own runtime; this world plays the cores of some parts (`effects.Core`)
 and models the runtime, so that a protocol can be run through thousands of seeds. What cores rely on is the same:

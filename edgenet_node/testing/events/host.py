@@ -31,7 +31,8 @@ MakeParts = Callable[["Host"], Sequence[Part]]
 
 class HostPlan(Struct, frozen=True):
     """`parts` makes the parts of each life, with fresh cores. `disks`: which part shares which disk, by name; one of
-    its own for parts not named; `slower`: plans of disks that are not like `disk`. `cpu_max_s`: until the machine gets to a batch."""
+    its own for parts not named. `slower`: plans of disks that are not like `disk`. `cpu_max_s`: until the machine gets
+    to a batch."""
 
     name: str
     parts: MakeParts

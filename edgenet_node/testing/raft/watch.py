@@ -22,7 +22,7 @@ from typing import Any
 
 from ...effects import Delete, Envelope, Put
 from ...raft.core import RaftCore
-from ...raft.journal import Membership, SavedHead, key
+from ...raft.journal import Membership, SavedHard, SavedHead, key
 from ...raft.log import UNKNOWN_TERM
 from ...raft.member import Member
 from ...raft.ready import Role
@@ -309,7 +309,11 @@ class Watch:
     def _durable(self, host: Host, part: str, saves: Any) -> None:
         if part == PART:
             for save in saves:
-                if type(save) is Put and save.key == "member":
+                if type(save) is not Put:
+                    continue
+                if save.key == "hard":
+                    self._saved_vote(host, decode(save.value[4:], SavedHard, bytes_max=256))
+                elif save.key == "member":
                     member = decode(save.value[4:], Membership, bytes_max=ROW_BYTES_MAX).member
                     self.homes[member] = host
                     if member in self.lost:
@@ -322,8 +326,13 @@ class Watch:
             kind = message.kind
             if kind is MessageKind.VOTE_RESP and not message.reject:
                 self._vote(host, message.sender, message.term, message.to)
-            elif kind is MessageKind.VOTE:
-                self._vote(host, message.sender, message.term, message.sender)
+
+    def _saved_vote(self, host: Host, hard: SavedHard) -> None:
+        """A vote counts when it is durable, and when it is told. A candidate that asks for votes has not given its own
+        yet: it may forget that it asked."""
+        seen = self._seen.get(host.name)
+        if hard.vote and seen is not None:
+            self._vote(host, seen.member.id, hard.term, hard.vote)
 
     def _vote(self, host: Host, member: int, term: int, choice: int) -> None:
         known = self._votes.setdefault((member, term), choice)
