@@ -8,7 +8,9 @@ the genesis names.
 
 | module | what it decides |
 | --- | --- |
-| `core` | dispatch: member or follower, peers' and operators' questions |
+| `core` | dispatch: member or follower |
+| `operating` | what operators ask; what this node registers of itself |
+| `serving` | what this node tells others; whether it lets itself be made a member |
 | `record` | chain, rows, cursor of this node; what an entry of the log does to them; how they are saved |
 | `state`, `parameters` | the registry as a deterministic state machine: members, bans, typed parameters with bounds |
 | `chain` | sets, certificates, quorums; two committees of one genesis |

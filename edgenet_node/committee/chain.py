@@ -75,7 +75,7 @@ class Chain:
     def __init__(self, swarm: str, founder: bytes, accepted: Iterable[str] = ()) -> None:
         self.links: list[Link] = [Link(genesis_set(swarm, founder))]
         self.offered: CommitteeSet | None = None
-        self._accepted = frozenset(accepted)
+        self.accepted = frozenset(accepted)
 
     @property
     def tip(self) -> CommitteeSet:
@@ -125,14 +125,14 @@ class Chain:
             return True
         if following.epoch != before.epoch + 1 or len(following.members) != 1 or link.certificate is not None:
             raise Malformed(f"committee set {following.number} skips an epoch, or begins one with several members")
-        if digest(following).hex() in self._accepted:
+        if digest(following).hex() in self.accepted:
             return True
         self.offered = following
         return False
 
     def accept(self, digest_hex: str) -> None:
         """The operator's word for a new epoch."""
-        self._accepted |= {digest_hex}
+        self.accepted |= {digest_hex}
         self.offered = None
 
     @property

@@ -11,21 +11,20 @@ from typing import Any
 
 from msgspec import structs
 
-from ..crypto.fingerprints import peer_id, public_from_peer_id
+from ..crypto.fingerprints import peer_id
 from ..crypto.signing import Signer
-from ..effects import Ask, Call, Done, Effect, Envelope, Event, Now, Put, Reply, Row, Tell, Tick
-from ..errors import Conflict, EdgenetError, InvariantError, NotFound, Overloaded, Refused, UsageError
+from ..effects import Ask, Done, Effect, Envelope, Event, Now, Put, Reply, Row, Tell, Tick
+from ..errors import EdgenetError, InvariantError, NotFound, Overloaded, Refused
 from ..messages import committee as messages
 from ..messages import network, raft
 from ..wire import committee as wire
-from ..wire.raft import RosterEntry
 from .chain import Chain, digest
 from .following import Following
 from .office import Office
-from .parameters import PARAMETERS
+from .operating import Operating
 from .reading import Reading
 from .record import Record
-from .reshaping import Plan
+from .serving import Preparing, head_reply, rows_reply
 from .settings import CommitteeSettings, Rng
 from .submitting import CONSUMER, Submitting
 from .view import admission, nothing, registry_view
@@ -78,7 +77,6 @@ class CommitteeCore:
         self._signer = signer
         self._own = peer_id(signer.public)
         self._settings = settings
-        self._capabilities = tuple(sorted(set(capabilities)))[:64]
         self._accepted = list(settings.accepted_epochs)
         self._rows: Sequence[Row] = ()
         self._record: Record | None = None
@@ -86,9 +84,9 @@ class CommitteeCore:
         self._office = Office(signer, settings, rng)
         self._following = Following(settings, rng)
         self._submitting = Submitting(signer, settings, entropy)
+        self._operating = Operating(signer, self._office, self._submitting, capabilities)
         self._reading = Reading(settings.command_timeout_s)
         self._raft: raft.CommitteeView | None = None
-        self._addresses: tuple[str, ...] = ()
         self._admission: messages.Admission | None = None
         self._asked: set[str] = set()  # local questions in flight
         self._status_again = False
@@ -97,9 +95,7 @@ class CommitteeCore:
         self._status_at = math.inf
         self._swarm_at = math.inf
         self._register_at = math.inf
-        self._preparing: dict[int, int] = {}
-        self._count = 0
-        self._moving: dict[int, tuple[int, Any]] = {}  # whom to answer, and with what
+        self._preparing = Preparing()
 
     # ---- life
 
@@ -175,9 +171,9 @@ class CommitteeCore:
                 case messages.GetAdmission():
                     return [Reply(e.reply_to, admission(self._known()))]
                 case wire.GetHead(number):
-                    return [Reply(e.reply_to, self._head_reply(number))]
+                    return [Reply(e.reply_to, head_reply(self._known(), self._raft, number))]
                 case wire.GetRows(index, after):
-                    return [Reply(e.reply_to, self._rows_reply(index, after))]
+                    return [Reply(e.reply_to, rows_reply(self._known(), self._office.marks, index, after))]
                 case wire.GetSignature():
                     self._members_only(e.sender)
                     return [Reply(e.reply_to, self._office.sign(e.body, self._known(), self._raft))]
@@ -191,9 +187,9 @@ class CommitteeCore:
                 case messages.HandOver(peer):
                     return self._change(wire.RequestChange(transfer=peer), e.reply_to, now, remote=False)
                 case messages.Decide():
-                    return self._decide(e.body, e.reply_to, now)
+                    return self._operating.decide(e.body, e.reply_to, self._known(), now)
                 case messages.RecoverAlone():
-                    return self._recover(e.reply_to)
+                    return self._operating.recover(e.reply_to, self._raft)
                 case messages.AcceptEpoch(found):
                     return self._accept(found, e.reply_to, now)
                 case _:
@@ -237,7 +233,7 @@ class CommitteeCore:
         if record is None:
             return out
         if self._office.mark_due(record, now) and not self._submitting.waits_for("mark"):
-            out += self._submitting.add(self._command("mark"), 0, now)
+            out += self._submitting.add(self._operating.command(self._known(), "mark"), 0, now)
         out += self._office.tick(record, self._raft, now)
         out += self._office.certify_set(record, now)
         if self._listens and now.mono >= self._following.wake_at:
@@ -261,7 +257,8 @@ class CommitteeCore:
             case ("status",):
                 return self._status(value, now)
             case ("addresses",):
-                return self._register(value, now)
+                self._register_at = now.mono + self._settings.register_interval_s
+                return self._operating.register(value, self._known(), now)
             case ("founded",):
                 return self._status_now()
             case ("log",):
@@ -271,9 +268,9 @@ class CommitteeCore:
             case ("proposed", int() as count):
                 return self._submitting.proposed(count, value, error, member=self._is_member, now=now)
             case ("prepared", int() as count):
-                return self._prepared(count, value, error)
+                return [*self._preparing.answered(count, value, error), *self._status_now()]
             case ("moved", int() as count):
-                return self._moved(count, error)
+                return self._operating.moved(count, error)
             case ("recovered", int() as reply_to):
                 return self._recovered(reply_to, value, error, now)
             case ("head" | "set" as kind, int() as run, int() as place):
@@ -495,122 +492,20 @@ class CommitteeCore:
         self._submitting.seen(record.state.sequence_of(self._signer.public))
         return [*out, *self._admit()]
 
-    def _head_reply(self, number: int) -> wire.HeadReply:
-        record = self._known()
-        links = record.chain.links[number + 1 :]
-        members = () if self._raft is None else self._raft.members
-        return wire.HeadReply(
-            tuple(links[: wire.LINKS_PER_REPLY_MAX]),
-            len(links) > wire.LINKS_PER_REPLY_MAX,
-            tuple(RosterEntry(one.member, one.peer) for one in members if one.peer),
-            record.certified,
-        )
-
-    def _rows_reply(self, index: int, after: str) -> wire.Rows:
-        record = self._known()
-        marked = self._office.marks.find(index)
-        rows = marked.rows if marked is not None else record.state.rows if record.cursor == index else None
-        if rows is None:
-            raise NotFound("that head is not kept here")
-        keys = sorted(key for key in rows if key > after)
-        page: list[wire.RegistryRow] = []
-        size = 0
-        for key in keys[: wire.ROWS_PER_REPLY_MAX]:
-            size += len(key) + len(rows[key]) + 16
-            if page and size > wire.ROWS_REPLY_BYTES_MAX:
-                break
-            page.append(wire.RegistryRow(key, rows[key]))
-        return wire.Rows(tuple(page), len(page) < len(keys))
-
-    # ---- becoming a member
-
     def _prepare(self, query: wire.PrepareToJoin, sender: str, reply_to: int) -> list[Effect]:
-        record = self._known()
         if not self._settings.serves:
             raise Refused("this node does not serve in a committee (committee.serve)")
-        chain = Chain(record.swarm, record.founder, self._accepted)
-        chain.links = list(record.chain.links)  # verified: only what is new here costs anything
-        chain.extend(query.links)
-        if chain.tip.epoch != query.epoch or len(chain.links) != len(query.links):
-            raise Refused("its chain of committees is not one that this node accepts")
-        if public_from_peer_id(sender) not in chain.tip.members:
-            raise Refused("only a member of the committee can ask that")
-        self._count += 1
-        self._preparing[self._count] = reply_to
-        return [Ask(("prepared", self._count), raft.PrepareMember(query.epoch, query.roster), 10.0)]
-
-    def _prepared(self, count: int, value: int | None, error: Exception | None) -> list[Effect]:
-        reply_to = self._preparing.pop(count, 0)
-        if value is None:
-            reason = error.message if isinstance(error, EdgenetError) else "it could not prepare"
-            return [Reply(reply_to, error=Refused(reason))]
-        return [Reply(reply_to, wire.Prepared(value)), *self._status_now()]
-
-    # ---- what operators ask
+        return self._preparing.ask(query, sender, reply_to, self._known())
 
     def _change(self, query: wire.RequestChange, reply_to: int, now: Now, *, remote: bool) -> list[Effect]:
-        """Done by the leader; passed to it once."""
-        record, view = self._known(), self._raft
-        if view is None or not view.member:
-            raise Refused("this node is no member of the committee: ask on one that is")
-        answer = wire.ChangeStarted() if remote else None
-        if self._office.leading and view.role == "leader":
-            if query.transfer:
-                return self._move(query.transfer, reply_to, answer)
-            plan = Plan(tuple(sorted(set(query.add))), tuple(sorted(set(query.remove))))
-            try:
-                return [*self._office.change(plan, view, record, now), Reply(reply_to, answer)]
-            except UsageError as error:
-                if remote:  # whose operator wants to read why
-                    raise Refused(error.message) from error
-                raise
-        if remote or not view.leader or view.leader == self._own:
-            raise Overloaded("this node does not lead the committee at the moment", retry_after_s=1.0)
-        self._count += 1
-        self._moving[self._count] = (reply_to, answer)
-        return [Call(("moved", self._count), view.leader, query, 10.0)]
-
-    def _move(self, peer: str, reply_to: int, answer: Any) -> list[Effect]:
-        self._count += 1
-        self._moving[self._count] = (reply_to, answer)
-        return [Ask(("moved", self._count), raft.TransferLeadership(peer), 10.0)]
-
-    def _moved(self, count: int, error: Exception | None) -> list[Effect]:
-        reply_to, answer = self._moving.pop(count, (0, None))
-        return [Reply(reply_to, error=error)] if error is not None else [Reply(reply_to, answer)]
-
-    def _command(self, kind: Any, **fields: Any) -> wire.RegistryCommand:
-        return wire.RegistryCommand(kind, self._known().swarm, 0, **fields)
-
-    def _decide(self, query: messages.Decide, reply_to: int, now: Now) -> list[Effect]:
-        record = self._known()
-        if self._signer.public not in record.chain.tip.members:
-            raise Refused("only members of the committee decide: ask on one that is")
-        if query.kind == "set":
-            known = PARAMETERS.get(query.name)
-            if known is None:
-                raise NotFound(f"there is no parameter {query.name!r}; known are {', '.join(PARAMETERS)}")
-            command = self._command("set", name=query.name, value=known.parse(query.text))
-        else:
-            public_from_peer_id(query.peer)
-            command = self._command(query.kind, peer=query.peer, reason=query.reason[:200])
-        return self._submitting.add(command, reply_to, now)
-
-    def _recover(self, reply_to: int) -> list[Effect]:
-        if not self._is_member:
-            raise Conflict("this node is no member of the committee: run it on one that is")
-        return [Ask(("recovered", reply_to), raft.RecoverCommittee(), 30.0)]
+        return self._operating.change(query, reply_to, self._known(), self._raft, now, remote=remote)
 
     def _recovered(self, reply_to: int, epoch: int | None, error: Exception | None, now: Now) -> list[Effect]:
         if epoch is None:
             return [Reply(reply_to, error=error)]
-        record = self._known()
         if self._raft is not None:  # before the log is read on: its next entries are of the new epoch
             self._raft = structs.replace(self._raft, epoch=epoch)
-        tip = record.chain.tip
-        following = wire.CommitteeSet(epoch, tip.number + 1, (self._signer.public,), digest(tip))
-        out = self._submitting.add(self._command("epoch"), 0, now)
-        return [*out, *self._status_now(), Reply(reply_to, digest(following).hex())]
+        return [*self._operating.recovered(reply_to, epoch, self._known(), now), *self._status_now()]
 
     def _accept(self, found: str, reply_to: int, now: Now) -> list[Effect]:
         record = self._known()
@@ -621,19 +516,6 @@ class CommitteeCore:
         record.chain.accept(found)
         out = self._following.pull(record.chain, now)
         return [Put("accepted", found, b"\x01"), *out, Reply(reply_to, None)]
-
-    def _register(self, addresses: Sequence[str] | None, now: Now) -> list[Effect]:
-        """This node's own row, when it is not what it should be."""
-        record = self._known()
-        self._register_at = now.mono + self._settings.register_interval_s
-        if addresses is not None:
-            self._addresses = tuple(one for one in addresses if len(one) <= 256)[:16]
-        row = record.state.get(f"member/{self._own}", wire.MemberRow)
-        right = row is not None and row.addresses == self._addresses and row.capabilities == self._capabilities
-        if right or self._submitting.waits_for("register") or (row is not None and row.status == "banned"):
-            return []
-        command = self._command("register", addresses=self._addresses, capabilities=self._capabilities)
-        return self._submitting.add(command, 0, now)
 
     def _view(self) -> messages.RegistryView:
         if self._record is None:

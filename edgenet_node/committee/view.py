@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..crypto.fingerprints import peer_id
 from ..messages.committee import Admission, HeadView, ParameterView, RegistryView
 from ..messages.raft import CommitteeView
-from .chain import digest, faults
+from .chain import digest, faults, quorum
 from .parameters import LISTED, PARAMETERS
 from .record import Record
 
@@ -14,10 +14,9 @@ MEMBERS_SHOWN_MAX = 1000
 
 def trust(members: int) -> str:
     """In words: what a certificate of so many is worth."""
-    liars = faults(members)
-    if not liars:
+    if not faults(members):
         return "trusted"
-    return f"tolerates {liars} liar{'s' if liars > 1 else ''}"
+    return f"quorum {quorum(members)} of {members}"
 
 
 def admission(record: Record) -> Admission:

@@ -70,8 +70,8 @@ class HeadView(Struct, frozen=True):
 
 
 class RegistryView(Struct, frozen=True):
-    """`trust`: none (no committee known), trusted (below four members: its own operators could lie), or tolerates N
-    liars. `reshaping` says what an unfinished change waits for; `alarms` what an operator has to look at."""
+    """`trust`: none (no committee known), trusted (below four members: its own operators could lie), or how many
+    must sign. `reshaping` says what an unfinished change waits for; `alarms` what an operator has to look at."""
 
     swarm: str
     trust: str

@@ -42,7 +42,7 @@ class Barriers:
         self._asked[context], self._queue = self._queue, []
         return context
 
-    def confirmed(self, context: bytes, index: int) -> list[Effect]:
+    def confirmed(self, context: bytes, index: int) -> list[Reply]:
         return [Reply(reply_to, index) for reply_to, _ in self._asked.pop(context, [])]
 
     def requeue(self) -> None:

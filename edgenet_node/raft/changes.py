@@ -44,6 +44,8 @@ class Changes:
         else:
             if joint:
                 raise Conflict("an earlier change is not finished: the configuration is joint")
+            if any(one.role != "none" and member.roster.former(one.member) for one in query.changes):
+                raise Conflict("that member id has left: a node that comes back prepares for a new one")
             steps = tuple(ConfChangeSingle(_KINDS[one.role], one.member) for one in query.changes)
             voters = [one for one in query.changes if one.role != "learner"]
             transition = Transition.JOINT_EXPLICIT if voters else Transition.AUTO

@@ -231,7 +231,7 @@ class Member:
         if ready.soft_state is not None and ready.soft_state.lead != self.leader:
             out += self._led_by(ready.soft_state.lead)
         for state in ready.read_states:
-            out += self._barriers.confirmed(state.context, state.index)
+            out += [Early(reply) for reply in self._barriers.confirmed(state.context, state.index)]
         for message in ready.messages:
             if message.to == LOCAL_APPEND_THREAD:
                 out += self._append(message, now)
@@ -322,7 +322,7 @@ class Member:
         out, since = self._proposals.done(key, index, entry.term, duplicate=not fresh)
         if since is not None:
             self._meters.commit_s.append(now.mono - since)
-        return out
+        return [Early(reply) for reply in out]  # a majority has it: what is being saved here meanwhile is later
 
     def _apply_change(self, entry: Entry) -> None:
         change = decode_change(entry)

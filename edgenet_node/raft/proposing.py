@@ -97,12 +97,12 @@ class Proposals:
         """There is a new leader: what waits may have been lost with the old one."""
         self._queue = list(self._pending)
 
-    def done(self, key: Key, index: int, term: int, *, duplicate: bool) -> tuple[list[Effect], float | None]:
+    def done(self, key: Key, index: int, term: int, *, duplicate: bool) -> tuple[list[Reply], float | None]:
         """It was applied; and when it was proposed here."""
         pending = self._pending.pop(key, None)
         if pending is None:
             return [], None
-        out: list[Effect] = [
+        out = [
             Reply(
                 one.reply_to,
                 CommandResult(index, term, duplicate) if one.remote else Proposed(index, term, duplicate),

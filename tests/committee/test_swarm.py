@@ -52,7 +52,7 @@ def test_a_founder_grows_its_committee(size: int) -> None:
     swarm = formed(size + 1, size)
     swarm.until(lambda: heads_agree(swarm, range(size + 1)))
     view = swarm.view(size)
-    assert view.trust == ("trusted" if size < 4 else f"tolerates {(size - 1) // 3} liar{'s' * (size == 7)}")
+    assert view.trust == ("trusted" if size < 4 else f"quorum {(size + (size - 1) // 3) // 2 + 1} of {size}")
     assert set(view.committee) == set(swarm.peers[:size])
     assert view.head is not None
     assert view.head.signatures >= (size + (size - 1) // 3) // 2 + 1 or view.head.number == 0

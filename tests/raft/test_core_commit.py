@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgenet_node.effects import Put
+from edgenet_node.effects import Early, Effect, Envelope, Now, Put, Reply
+from edgenet_node.messages.committee import Decide
+from edgenet_node.messages.raft import Proposed, ReadBarrier
+from edgenet_node.raft.core import RaftCore
 from edgenet_node.raft.storage import HardState
 from edgenet_node.wire.raft import ConfState
 
+from ..committee.test_swarm import formed, leader_of
 from .test_service import begun, entries
 
 
@@ -68,3 +73,26 @@ def test_what_is_read_back_lacks_nothing_but_commits_that_came_alone(steps: list
         assert found.storage.initial_state()[0] == HardState(hard.term, hard.vote, saved)
         assert found.last == journal.last
         assert journal.storage.initial_state()[0] == hard
+
+
+def test_an_answer_does_not_wait_for_what_is_saved_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the append of a command and its commit the next one is being saved: the answer leaves before that."""
+    seen: list[Any] = []
+    step = RaftCore.step
+
+    def watched(core: RaftCore, e: Envelope[Any], now: Now) -> list[Effect]:
+        effects = step(core, e, now)
+        seen.extend(effects)
+        return effects
+
+    monkeypatch.setattr(RaftCore, "step", watched)
+    swarm = formed(3, 3)
+    seen.clear()
+    for value in range(3):
+        swarm.ask(leader_of(swarm, range(3)), Decide("set", name="members_max", text=str(100 + value)))
+        swarm.ask(value, ReadBarrier())
+    early = [one.effect for one in seen if isinstance(one, Early)]
+    answers = [one.value for one in early if isinstance(one, Reply) and one.error is None]
+    assert sum(isinstance(one, Proposed) for one in answers) >= 3
+    assert sum(isinstance(one, int) for one in answers) == 3
+    assert not [one for one in seen if isinstance(one, Reply) and isinstance(one.value, Proposed | int)]
