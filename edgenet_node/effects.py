@@ -160,7 +160,7 @@ class Cancel(Struct, frozen=True):
 
 
 class Saved(Struct, frozen=True):
-    """Step me with `Done(tag)` when this step's saves and all earlier ones are durable. Takes no slot, is never shed, and
+    """Step me with `Done(tag)` when this step's saves and all earlier ones are durable. Takes no slot, is never shed,
     dies with the incarnation."""
 
     tag: Any

@@ -67,7 +67,7 @@ class Consumer:
 
     def __init__(self) -> None:
         self.cursor = self.count = 0
-        self._advanced = 0
+        self._advanced = self._upto = 0
         self._reading = False
 
     def restore(self, rows: Sequence[Row], now: Now) -> list[Effect]:
@@ -81,9 +81,7 @@ class Consumer:
         if isinstance(body, messages.LogAdvanced):
             self._advanced = max(self._advanced, body.commit)
         elif isinstance(body, messages.TakeState):
-            if self.cursor < body.upto:
-                return []
-            return [Tell(messages.GiveState(CONSUMER, self.cursor, self.count.to_bytes(8, "big")))]
+            self._upto = body.upto
         elif isinstance(body, Done):
             self._reading = False
             page = body.value
@@ -92,10 +90,14 @@ class Consumer:
                     self.count = int.from_bytes(page.snapshot, "big")
                 self.count += sum(1 for entry in page.entries if entry.command)
                 self.cursor = max(self.cursor, page.upto)
-        if self._reading or self._advanced <= self.cursor:
-            return []
-        self._reading = True
-        return [Ask("log", messages.ReadLog(CONSUMER, self.cursor), 30.0)]
+        out: list[Effect] = []
+        if 0 < self._upto <= self.cursor:
+            out.append(Tell(messages.GiveState(CONSUMER, self.cursor, self.count.to_bytes(8, "big"))))
+            self._upto = 0
+        if not self._reading and self._advanced > self.cursor:
+            self._reading = True
+            out.append(Ask("log", messages.ReadLog(CONSUMER, self.cursor), 30.0))
+        return out
 
 
 class Member:

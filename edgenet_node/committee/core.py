@@ -91,6 +91,7 @@ class CommitteeCore:
         self._asked: set[str] = set()  # local questions in flight
         self._status_again = False
         self._advanced = 0
+        self._wanted_upto = 0
         self._founded = False
         self._status_at = math.inf
         self._swarm_at = math.inf
@@ -146,7 +147,8 @@ class CommitteeCore:
             case raft.LeaderChanged(_, _, leading):
                 return self._led(leading, now)
             case raft.TakeState(upto):
-                return self._give(upto)
+                self._wanted_upto = upto
+                return self._give()
             case network.PeerUp(peer):
                 self._following.connected(peer, now)
                 return []
@@ -376,7 +378,7 @@ class CommitteeCore:
             out += self._admit()
         out += self._office.certify_set(record, now)
         self._advanced = max(self._advanced, page.commit)
-        return [*out, *self._answer_reads(), *self._read()]
+        return [*out, *self._give(), *self._answer_reads(), *self._read()]
 
     def _took(self, record: Record, index: int, applied: Any, changed: bool, now: Now) -> list[Effect]:
         out: list[Effect] = []
@@ -404,10 +406,12 @@ class CommitteeCore:
         view = self._view()
         return [Reply(reply_to, view) for reply_to in ready]
 
-    def _give(self, upto: int) -> list[Effect]:
-        record = self._record
-        if record is None or record.cursor < upto:
+    def _give(self) -> list[Effect]:
+        """The state for a snapshot, once it is asked for and this node has come so far."""
+        record, upto = self._record, self._wanted_upto
+        if record is None or not upto or record.cursor < upto:
             return []
+        self._wanted_upto = 0
         return [Tell(raft.GiveState(CONSUMER, record.cursor, record.whole()))]
 
     def _admit(self) -> list[Effect]:

@@ -20,8 +20,8 @@ from .load import data_dir, load, render, worker_count
 from .sections import (
     Api,
     Artifacts,
-    Config,
     Committee,
+    Config,
     Faults,
     Index,
     Market,
@@ -35,8 +35,8 @@ from .sections import (
 __all__ = [
     "Api",
     "Artifacts",
-    "Config",
     "Committee",
+    "Config",
     "Faults",
     "Index",
     "Market",

@@ -7,12 +7,9 @@ import math
 from ..effects import Call, Effect, Now, Publish, Reply
 from ..errors import EdgenetError, Overloaded, TimedOut, Unreachable
 from ..messages.raft import LearnRoster, Propose, Proposed
-from ..wire.committee import Notice
+from ..wire.committee import PROPOSAL_BYTES_MAX, Notice
 from ..wire.raft import CommandResult, SubmitCommand
 from .settings import RaftSettings
-
-GOSSIP_COMMAND_BYTES_MAX = 16 * 1024
-"""Larger ones do not go to everybody."""
 
 GOSSIP_PAUSE_S = 1.0
 """Between two commands by gossip: every node of the swarm carries them."""
@@ -20,8 +17,8 @@ GOSSIP_PAUSE_S = 1.0
 
 class Forwarding:
     """`roster` comes from the registry's certified sets. A member that answers is asked again; one that does not, or
-    refuses, is passed over for the next. When none can be reached, the command goes to everybody by gossip, and the asker
-    tries again later: the log takes it once."""
+    refuses, is passed over for the next. When none can be reached, the command goes to everybody by gossip, and the
+    asker tries again later: the log takes it once."""
 
     def __init__(self, settings: RaftSettings) -> None:
         self._settings = settings
@@ -66,7 +63,7 @@ class Forwarding:
 
     def _shout(self, wire: SubmitCommand, reply_to: int, now: Now) -> list[Effect]:
         out: list[Effect] = []
-        if len(wire.command) <= GOSSIP_COMMAND_BYTES_MAX and now.mono >= self._gossip_at:
+        if len(wire.command) <= PROPOSAL_BYTES_MAX and now.mono >= self._gossip_at:
             self._gossip_at = now.mono + GOSSIP_PAUSE_S
             out.append(Publish(Notice(self._epoch, proposal=wire)))
         return [*out, Reply(reply_to, error=Overloaded("no member of the committee answers", retry_after_s=2.0))]
