@@ -17,7 +17,6 @@ from edgenet_node.errors import EdgenetError, Malformed, Refused
 from edgenet_node.identity.keys import Identity
 from edgenet_node.messages.committee import Decide, RegistryView
 from edgenet_node.messages.network import Blame
-from edgenet_node.raft.forwarding import GOSSIP_COMMAND_BYTES_MAX
 from edgenet_node.wire.codec import decode, encode
 from edgenet_node.wire.committee import (
     PROPOSAL_BYTES_MAX,
@@ -250,7 +249,6 @@ def test_a_proposal_by_gossip_has_its_limit() -> None:
     watched = Watched()
     log: Any = watched.swarm.hosts[MEMBER].drivers["raft"].core
     before = log.member.node.status().commit
-    assert PROPOSAL_BYTES_MAX == GOSSIP_COMMAND_BYTES_MAX
     proposal = SubmitCommand("registry", bytes(16), 1, 0, bytes(PROPOSAL_BYTES_MAX))
     notice = {"epoch": 0, "proposal": structs.replace(proposal, command=bytes(PROPOSAL_BYTES_MAX + 1))}
     with pytest.raises(Malformed):  # whose author the transport blames
