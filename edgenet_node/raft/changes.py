@@ -10,8 +10,8 @@ from ..errors import Conflict, EdgenetError, Overloaded, TimedOut
 from ..messages.raft import ChangeMembers, LeaveJoint
 from ..wire.codec import encode
 from ..wire.raft import ChangeContext, RosterEntry
-from .confchange import ChangeKind, ConfChangeSingle, ConfChangeV2, Transition
-from .errors import ProposalDropped
+from .algorithm.confchange import ChangeKind, ConfChangeSingle, ConfChangeV2, Transition
+from .algorithm.errors import ProposalDropped
 from .settings import RaftSettings
 
 if TYPE_CHECKING:

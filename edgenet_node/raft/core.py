@@ -45,9 +45,9 @@ from ..wire.raft import (
     SnapshotChunk,
     SubmitCommand,
 )
+from .algorithm.config import Rng
 from .barriers import Barriers
 from .changes import Changes
-from .config import Rng
 from .forwarding import Forwarding
 from .journal import Journal, Membership
 from .member import Member

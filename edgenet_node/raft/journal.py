@@ -15,8 +15,8 @@ from ..effects import Delete, Effect, Put, Row
 from ..errors import CorruptData, EdgenetError
 from ..wire.codec import Wire, decode, encode
 from ..wire.raft import SNAPSHOT_BYTES_MAX, ConfState, Entry, RosterEntry, Snapshot
-from .errors import SnapshotTemporarilyUnavailable
-from .storage import HardState, MemoryStorage
+from .algorithm.errors import SnapshotTemporarilyUnavailable
+from .algorithm.storage import HardState, MemoryStorage
 
 T = TypeVar("T")
 _ROW_BYTES_MAX = SNAPSHOT_BYTES_MAX + 64 * 1024

@@ -24,16 +24,16 @@ from ..wire.raft import (
     RaftFrame,
     RosterReply,
 )
+from .algorithm.confchange import decode_change
+from .algorithm.config import Rng
+from .algorithm.errors import ProposalDropped
+from .algorithm.rawnode import LOCAL_APPEND_THREAD, LOCAL_APPLY_THREAD, RawNode, Ready
 from .applying import Applied, Contents, pack
 from .barriers import Barriers
-from .confchange import decode_change
-from .config import Rng
-from .errors import ProposalDropped
 from .frames import frames
 from .journal import Journal, Membership
 from .meters import Meters
 from .proposing import Proposals
-from .rawnode import LOCAL_APPEND_THREAD, LOCAL_APPLY_THREAD, RawNode, Ready
 from .roster import Roster
 from .settings import RaftSettings
 from .snapshots import Fetching, Maker

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from ..effects import Effect, Put
 from ..wire.codec import encode
 from ..wire.raft import ChangeContext, Entry, EntryKind, RosterEntry
-from .confchange import ChangeKind, ConfChangeSingle, ConfChangeV2, encode_change
+from .algorithm.confchange import ChangeKind, ConfChangeSingle, ConfChangeV2, encode_change
+from .algorithm.storage import HardState
 from .journal import Membership, seal
-from .storage import HardState
 
 if TYPE_CHECKING:
     from .member import Member

@@ -9,9 +9,9 @@ from ..effects import Now
 from ..messages.raft import CommitteeView, MemberView
 from ..wire.codec import encode
 from ..wire.raft import ConfState, RosterEntry, Snapshot
+from .algorithm.rawnode import Config
 from .applying import Contents
 from .meters import Meters
-from .rawnode import Config
 from .settings import RaftSettings
 
 if TYPE_CHECKING:

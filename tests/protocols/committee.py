@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from edgenet_node.raft.confchange import decode_change
-from edgenet_node.raft.rawnode import Config, RawNode, StorageAppend, StorageApply
-from edgenet_node.raft.storage import HardState, MemoryStorage
+from edgenet_node.raft.algorithm.confchange import decode_change
+from edgenet_node.raft.algorithm.rawnode import Config, RawNode, StorageAppend, StorageApply
+from edgenet_node.raft.algorithm.storage import HardState, MemoryStorage
 from edgenet_node.wire.raft import ConfState, Entry, EntryKind, Message, MessageKind, RaftFrame, Snapshot
 
 ELECTION_TICKS = 10

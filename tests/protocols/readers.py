@@ -26,7 +26,7 @@ from edgenet_node.identity.records import RecordBook
 from edgenet_node.memory import segment
 from edgenet_node.memory.grants import open_grant
 from edgenet_node.messages.raft import CommittedEntry
-from edgenet_node.raft.confchange import decode_change, encode_change
+from edgenet_node.raft.algorithm.confchange import decode_change, encode_change
 from edgenet_node.raft.sessions import session_key
 from edgenet_node.tasks.handlers import Environment, pack_items, unpack_items
 from edgenet_node.tasks.handlers.embedding import DIMENSION, EmbeddingHandler

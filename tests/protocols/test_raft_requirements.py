@@ -13,10 +13,10 @@ from edgenet_node.effects import Call, Done, Early, Effect, Envelope, Event, Now
 from edgenet_node.errors import NotFound, Refused
 from edgenet_node.messages.network import Blame
 from edgenet_node.messages.raft import FoundCommittee
-from edgenet_node.raft.confchange import ChangeKind, ConfChange, ConfChangeSingle, ConfChangeV2
+from edgenet_node.raft.algorithm.confchange import ChangeKind, ConfChange, ConfChangeSingle, ConfChangeV2
+from edgenet_node.raft.algorithm.errors import ProposalDropped
+from edgenet_node.raft.algorithm.rawnode import Role
 from edgenet_node.raft.core import RaftCore
-from edgenet_node.raft.errors import ProposalDropped
-from edgenet_node.raft.rawnode import Role
 from edgenet_node.raft.sessions import Sessions, session_key
 from edgenet_node.raft.settings import RaftSettings
 from edgenet_node.raft.snapshots import Fetching

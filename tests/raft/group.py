@@ -9,11 +9,11 @@ from typing import Any
 from msgspec import structs
 
 from edgenet_node.errors import Malformed
-from edgenet_node.raft.confchange import Change, decode_change
-from edgenet_node.raft.errors import ProposalDropped
-from edgenet_node.raft.rawnode import Config, HardState, RawNode, ReadState, Role, StorageAppend, StorageApply
-from edgenet_node.raft.state import Raft
-from edgenet_node.raft.storage import NO_LIMIT, MemoryStorage
+from edgenet_node.raft.algorithm.confchange import Change, decode_change
+from edgenet_node.raft.algorithm.errors import ProposalDropped
+from edgenet_node.raft.algorithm.rawnode import Config, HardState, RawNode, ReadState, Role, StorageAppend, StorageApply
+from edgenet_node.raft.algorithm.state import Raft
+from edgenet_node.raft.algorithm.storage import NO_LIMIT, MemoryStorage
 from edgenet_node.wire.raft import ConfState, Entry, EntryKind, Message, MessageKind, Snapshot
 
 DEFAULTS = Config(id=1, election_tick=10, heartbeat_tick=1, async_storage_writes=True)

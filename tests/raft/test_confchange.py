@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgenet_node.errors import Malformed, TooLarge
-from edgenet_node.raft.confchange import (
+from edgenet_node.raft.algorithm.confchange import (
     Change,
     ChangeKind,
     ConfChange,
@@ -26,9 +26,9 @@ from edgenet_node.raft.confchange import (
     restore,
     simple,
 )
-from edgenet_node.raft.errors import ConfChangeRefused
-from edgenet_node.raft.membership import Members
-from edgenet_node.raft.quorum import Voters
+from edgenet_node.raft.algorithm.errors import ConfChangeRefused
+from edgenet_node.raft.algorithm.membership import Members
+from edgenet_node.raft.algorithm.quorum import Voters
 from edgenet_node.wire.raft import ConfState, Entry, EntryKind
 
 SINGLES = st.builds(ConfChangeSingle, st.sampled_from(ChangeKind), st.integers(0, 6))

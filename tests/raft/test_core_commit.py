@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from edgenet_node.effects import Early, Effect, Envelope, Now, Put, Reply
 from edgenet_node.messages.committee import Decide
 from edgenet_node.messages.raft import Proposed, ReadBarrier
+from edgenet_node.raft.algorithm.storage import HardState
 from edgenet_node.raft.core import RaftCore
-from edgenet_node.raft.storage import HardState
 from edgenet_node.wire.raft import ConfState
 
 from ..committee.test_swarm import formed, leader_of

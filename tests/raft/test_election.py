@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from edgenet_node.errors import UsageError
-from edgenet_node.raft.errors import ProposalDropped
-from edgenet_node.raft.rawnode import Config, HardState, Role
+from edgenet_node.raft.algorithm.errors import ProposalDropped
+from edgenet_node.raft.algorithm.rawnode import Config, HardState, Role
 from edgenet_node.wire.raft import Message, MessageKind
 
 from .group import Group, storage

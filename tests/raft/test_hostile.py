@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from edgenet_node.errors import Malformed
-from edgenet_node.raft.confchange import ChangeKind, ConfChange, ConfChangeSingle, ConfChangeV2, encode_change
-from edgenet_node.raft.config import TRANSFER
-from edgenet_node.raft.errors import ProposalDropped
-from edgenet_node.raft.rawnode import LOCAL_APPEND_THREAD, HardState, RawNode, Role, StorageAppend
-from edgenet_node.raft.storage import NO_LIMIT
+from edgenet_node.raft.algorithm.confchange import ChangeKind, ConfChange, ConfChangeSingle, ConfChangeV2, encode_change
+from edgenet_node.raft.algorithm.config import TRANSFER
+from edgenet_node.raft.algorithm.errors import ProposalDropped
+from edgenet_node.raft.algorithm.rawnode import LOCAL_APPEND_THREAD, HardState, RawNode, Role, StorageAppend
+from edgenet_node.raft.algorithm.storage import NO_LIMIT
 from edgenet_node.wire.codec import decode, encode
 from edgenet_node.wire.raft import (
     FRAME_BYTES_MAX,

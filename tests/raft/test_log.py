@@ -7,9 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgenet_node.errors import InvariantError
-from edgenet_node.raft.errors import Compacted, SnapshotOutOfDate, Unavailable
-from edgenet_node.raft.log import UNKNOWN_TERM, RaftLog
-from edgenet_node.raft.storage import ENTRY_OVERHEAD_BYTES, NO_LIMIT, HardState, MemoryStorage, limit_size, size_of
+from edgenet_node.raft.algorithm.errors import Compacted, SnapshotOutOfDate, Unavailable
+from edgenet_node.raft.algorithm.log import UNKNOWN_TERM, RaftLog
+from edgenet_node.raft.algorithm.storage import (
+    ENTRY_OVERHEAD_BYTES,
+    NO_LIMIT,
+    HardState,
+    MemoryStorage,
+    limit_size,
+    size_of,
+)
 from edgenet_node.wire.raft import ConfState, Entry, EntryKind, Snapshot
 
 from .group import entry, storage

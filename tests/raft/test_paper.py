@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec import structs
 
-from edgenet_node.raft.rawnode import HardState, Role
+from edgenet_node.raft.algorithm.rawnode import HardState, Role
 from edgenet_node.wire.raft import Message, MessageKind
 
 from .group import Group, storage

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgenet_node.errors import InvariantError
-from edgenet_node.raft.errors import ProposalDropped
-from edgenet_node.raft.progress import Inflights, Progress, ProgressState
+from edgenet_node.raft.algorithm.errors import ProposalDropped
+from edgenet_node.raft.algorithm.progress import Inflights, Progress, ProgressState
 from edgenet_node.wire.raft import Entry, Message, MessageKind
 
 from .group import Group, storage

@@ -7,7 +7,7 @@ from itertools import product
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgenet_node.raft.quorum import INFINITE, VoteResult, Voters, committed_index, vote_result
+from edgenet_node.raft.algorithm.quorum import INFINITE, VoteResult, Voters, committed_index, vote_result
 
 IDS = st.frozensets(st.integers(1, 7), max_size=7)
 ACKED = st.dictionaries(st.integers(1, 7), st.integers(0, 6))

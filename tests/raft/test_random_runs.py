@@ -7,9 +7,9 @@ from random import Random
 
 import pytest
 
-from edgenet_node.raft.confchange import ChangeKind, ConfChangeSingle, ConfChangeV2, Transition
-from edgenet_node.raft.errors import ProposalDropped
-from edgenet_node.raft.rawnode import Role
+from edgenet_node.raft.algorithm.confchange import ChangeKind, ConfChangeSingle, ConfChangeV2, Transition
+from edgenet_node.raft.algorithm.errors import ProposalDropped
+from edgenet_node.raft.algorithm.rawnode import Role
 from edgenet_node.wire.raft import Entry
 
 from .group import Group, Member

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edgenet_node.errors import Malformed
-from edgenet_node.raft.rawnode import HardState, ReadState
+from edgenet_node.raft.algorithm.rawnode import HardState, ReadState
 from edgenet_node.wire.raft import Entry, Message, MessageKind
 
 from .group import Group, storage

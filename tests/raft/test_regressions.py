@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from edgenet_node.raft.confchange import ChangeKind, ConfChange, ConfChangeSingle, ConfChangeV2, Transition
-from edgenet_node.raft.rawnode import HardState, Role
-from edgenet_node.raft.storage import MemoryStorage
+from edgenet_node.raft.algorithm.confchange import ChangeKind, ConfChange, ConfChangeSingle, ConfChangeV2, Transition
+from edgenet_node.raft.algorithm.rawnode import HardState, Role
+from edgenet_node.raft.algorithm.storage import MemoryStorage
 from edgenet_node.wire.raft import ConfState, Entry, EntryKind, Message, MessageKind, Snapshot
 
 from .group import Group, entry, storage

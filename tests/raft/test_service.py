@@ -12,12 +12,12 @@ from msgspec import structs
 
 from edgenet_node.effects import Delete, Effect, Put, Row
 from edgenet_node.errors import CorruptData, Malformed
-from edgenet_node.raft.confchange import ConfChangeV2, encode_change
+from edgenet_node.raft.algorithm.confchange import ConfChangeV2, encode_change
+from edgenet_node.raft.algorithm.storage import HardState
 from edgenet_node.raft.frames import frames
 from edgenet_node.raft.journal import Journal, Membership
 from edgenet_node.raft.member import check_contents
 from edgenet_node.raft.sessions import Sessions, session_key
-from edgenet_node.raft.storage import HardState
 from edgenet_node.raft.view import founding_snapshot
 from edgenet_node.wire.codec import encode
 from edgenet_node.wire.raft import (

@@ -14,14 +14,15 @@ import pytest
 from msgspec import Struct, structs
 
 from edgenet_node.effects import Early, Put, Saved, Send
-from edgenet_node.raft import leading, member, membership, quorum, rawnode, view
+from edgenet_node.raft import member, view
+from edgenet_node.raft.algorithm import leading, membership, quorum, rawnode
+from edgenet_node.raft.algorithm.log import RaftLog
+from edgenet_node.raft.algorithm.membership import Members
 from edgenet_node.raft.applying import Applied, Contents
 from edgenet_node.raft.changes import Changes
 from edgenet_node.raft.core import RaftCore
 from edgenet_node.raft.journal import Journal, SavedHard, seal
-from edgenet_node.raft.log import RaftLog
 from edgenet_node.raft.member import Member
-from edgenet_node.raft.membership import Members
 from edgenet_node.testing.events.network import LinkPlan
 from edgenet_node.testing.events.world import FaultKind, Scenario, Strike
 from edgenet_node.testing.raft import faults

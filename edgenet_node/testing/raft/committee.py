@@ -30,12 +30,12 @@ from ...messages.raft import (
     TakeState,
     TransferLeadership,
 )
+from ...raft.algorithm.ready import Role
 from ...raft.applying import Contents
 from ...raft.core import RaftCore
 from ...raft.journal import Journal as RaftJournal
 from ...raft.journal import Membership
 from ...raft.member import Member
-from ...raft.ready import Role
 from ...raft.settings import RaftSettings
 from ...wire.codec import decode, encode
 from ...wire.raft import (

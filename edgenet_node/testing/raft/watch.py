@@ -21,12 +21,12 @@ from __future__ import annotations
 from typing import Any
 
 from ...effects import Delete, Envelope, Put
+from ...raft.algorithm.log import UNKNOWN_TERM
+from ...raft.algorithm.ready import Role
+from ...raft.algorithm.state import Raft
 from ...raft.core import RaftCore
 from ...raft.journal import Membership, SavedHard, SavedHead, key
-from ...raft.log import UNKNOWN_TERM
 from ...raft.member import Member
-from ...raft.ready import Role
-from ...raft.state import Raft
 from ...wire.codec import decode
 from ...wire.raft import ConfState, Entry, EntryKind, MessageKind, RaftFrame
 from ..events.disk import Rows

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from edgenet_node.raft.confchange import enter_joint, leave_joint, simple
-from edgenet_node.raft.errors import ConfChangeRefused
-from edgenet_node.raft.membership import Members
-from edgenet_node.raft.quorum import VoteResult, Voters, committed_index, vote_result
+from edgenet_node.raft.algorithm.confchange import enter_joint, leave_joint, simple
+from edgenet_node.raft.algorithm.errors import ConfChangeRefused
+from edgenet_node.raft.algorithm.membership import Members
+from edgenet_node.raft.algorithm.quorum import VoteResult, Voters, committed_index, vote_result
 
 from . import describe
 from .script import Command, truth

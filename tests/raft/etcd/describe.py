@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from edgenet_node.raft.confchange import ChangeKind, ConfChangeSingle, as_v2, decode_change
-from edgenet_node.raft.progress import Progress, ProgressState
-from edgenet_node.raft.quorum import INFINITE, Voters
-from edgenet_node.raft.rawnode import LOCAL_APPEND_THREAD, LOCAL_APPLY_THREAD, HardState, ProgressStatus
-from edgenet_node.raft.ready import Ready, Role, SoftState, StorageAppend, StorageApply
+from edgenet_node.raft.algorithm.confchange import ChangeKind, ConfChangeSingle, as_v2, decode_change
+from edgenet_node.raft.algorithm.progress import Progress, ProgressState
+from edgenet_node.raft.algorithm.quorum import INFINITE, Voters
+from edgenet_node.raft.algorithm.rawnode import LOCAL_APPEND_THREAD, LOCAL_APPLY_THREAD, HardState, ProgressStatus
+from edgenet_node.raft.algorithm.ready import Ready, Role, SoftState, StorageAppend, StorageApply
 from edgenet_node.wire.raft import ConfState, Entry, EntryKind, Message, MessageKind, Snapshot
 
 ROLES = {

@@ -7,9 +7,9 @@ from random import Random
 
 from msgspec import structs
 
-from edgenet_node.raft.confchange import ConfChange, ConfChangeV2, Transition, as_v2, decode_change
-from edgenet_node.raft.errors import Compacted, ProposalDropped, SnapshotOutOfDate, Unavailable
-from edgenet_node.raft.rawnode import (
+from edgenet_node.raft.algorithm.confchange import ConfChange, ConfChangeV2, Transition, as_v2, decode_change
+from edgenet_node.raft.algorithm.errors import Compacted, ProposalDropped, SnapshotOutOfDate, Unavailable
+from edgenet_node.raft.algorithm.rawnode import (
     LOCAL_APPEND_THREAD,
     LOCAL_APPLY_THREAD,
     Config,
@@ -18,7 +18,7 @@ from edgenet_node.raft.rawnode import (
     StorageAppend,
     StorageApply,
 )
-from edgenet_node.raft.storage import NO_LIMIT, MemoryStorage
+from edgenet_node.raft.algorithm.storage import NO_LIMIT, MemoryStorage
 from edgenet_node.wire.raft import ConfState, Entry, EntryKind, Message, MessageKind, Snapshot
 
 from . import describe

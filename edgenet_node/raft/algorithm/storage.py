@@ -11,8 +11,8 @@ from typing import Final, Protocol
 
 from msgspec import Struct
 
-from ..errors import InvariantError
-from ..wire.raft import ConfState, Entry, Snapshot
+from ...errors import InvariantError
+from ...wire.raft import ConfState, Entry, Snapshot
 from .errors import Compacted, SnapshotOutOfDate, Unavailable
 
 NO_LIMIT: Final = 2**64 - 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import structs
 
-from ..wire.raft import Message, MessageKind, Snapshot
+from ...wire.raft import Message, MessageKind, Snapshot
 from .errors import ProposalDropped
 from .ready import ReadState
 from .state import NOBODY, Raft

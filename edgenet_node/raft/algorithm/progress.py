@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import deque
 from enum import IntEnum
 
-from ..errors import InvariantError
+from ...errors import InvariantError
 
 
 class ProgressState(IntEnum):

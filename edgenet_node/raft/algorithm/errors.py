@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..errors import Conflict, LocalError, NotFound, Overloaded
+from ...errors import Conflict, LocalError, NotFound, Overloaded
 
 
 class ProposalDropped(Overloaded):

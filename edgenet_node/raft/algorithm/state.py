@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..errors import CorruptData, InvariantError
-from ..wire.raft import Entry, Message, MessageKind
+from ...errors import CorruptData, InvariantError
+from ...wire.raft import Entry, Message, MessageKind
 from .config import Config, Rng
 from .log import RaftLog
 from .membership import Members

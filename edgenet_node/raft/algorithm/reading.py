@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..wire.raft import Message, MessageKind
+from ...wire.raft import Message, MessageKind
 from .ready import ReadState
 from .sending import broadcast_heartbeat
 from .state import NOBODY, Raft

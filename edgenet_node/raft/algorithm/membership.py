@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..errors import InvariantError
-from ..wire.raft import ConfState
+from ...errors import InvariantError
+from ...wire.raft import ConfState
 from .confchange import Change, Changed, Configuration, apply_change, restore
 from .errors import ConfChangeRefused
 from .progress import Inflights, Progress

@@ -12,7 +12,7 @@ from enum import IntEnum
 
 from msgspec import Struct
 
-from ..wire.raft import Entry, Message, Snapshot
+from ...wire.raft import Entry, Message, Snapshot
 from .storage import HardState
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from ..wire.raft import Message, MessageKind
+from ...wire.raft import Message, MessageKind
 from .election import in_lease, learn_commit, on_hup, on_timeout_now, on_vote, on_vote_response, reject_vote
 from .errors import ProposalDropped
 from .following import (

@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
-from ..wire.raft import ConfState
+from ...wire.raft import ConfState
 from .progress import Progress, ProgressState
 from .ready import Role
 from .state import Raft

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..wire.raft import Message
+from ...wire.raft import Message
 from .progress import Progress, ProgressState
 from .reading import answer_confirmed, answer_postponed
 from .reads import number_of

@@ -6,7 +6,7 @@ from typing import Final, Literal, Protocol
 
 from msgspec import Struct
 
-from ..errors import UsageError
+from ...errors import UsageError
 
 LOCAL_APPEND_THREAD: Final = 2**64 - 1
 LOCAL_APPLY_THREAD: Final = 2**64 - 2

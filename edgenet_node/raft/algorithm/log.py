@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from ..errors import InvariantError
-from ..wire.raft import Entry, EntryKind, Snapshot
+from ...errors import InvariantError
+from ...wire.raft import Entry, EntryKind, Snapshot
 from .errors import Compacted, Unavailable
 from .storage import ENTRY_OVERHEAD_BYTES, Storage, limit_size, size_of
 

@@ -7,8 +7,8 @@ same number: it confirms that one and all before.
 
 from __future__ import annotations
 
-from ..errors import Malformed
-from ..wire.raft import Message
+from ...errors import Malformed
+from ...wire.raft import Message
 from .quorum import Voters
 
 _NUMBER_BYTES = 8

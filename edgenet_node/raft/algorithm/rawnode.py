@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..errors import InvariantError
-from ..wire.raft import ConfState, Entry, Message, MessageKind, Snapshot
+from ...errors import InvariantError
+from ...wire.raft import ConfState, Entry, Message, MessageKind, Snapshot
 from .checks import check
 from .confchange import Change, encode_change, entry_kind
 from .config import LOCAL_APPEND_THREAD, LOCAL_APPLY_THREAD, Config, Rng

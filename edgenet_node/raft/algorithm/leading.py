@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..errors import Malformed
-from ..wire.raft import MEMBERS_MAX, ConfState, Entry, EntryKind, Message
+from ...errors import Malformed
+from ...wire.raft import MEMBERS_MAX, ConfState, Entry, EntryKind, Message
 from .confchange import Change, as_v2, decode_change
 from .errors import ConfChangeRefused, ProposalDropped
 from .reading import answer_postponed

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import struct
 
-from ..wire.raft import Message, MessageKind
+from ...wire.raft import Message, MessageKind
 from .config import TRANSFER
 from .quorum import VoteResult
 from .ready import Role

@@ -16,9 +16,9 @@ from typing import Annotated, Final
 
 from msgspec import Meta, Struct
 
-from ..errors import Malformed
-from ..wire.codec import Wire, decode, encode
-from ..wire.raft import ENTRY_BYTES_MAX, MEMBERS_MAX, ConfState, Entry, EntryKind, MemberId
+from ...errors import Malformed
+from ...wire.codec import Wire, decode, encode
+from ...wire.raft import ENTRY_BYTES_MAX, MEMBERS_MAX, ConfState, Entry, EntryKind, MemberId
 from .errors import ConfChangeRefused
 from .quorum import Voters, describe_ids
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..errors import InvariantError
-from ..wire.raft import Message, MessageKind
+from ...errors import InvariantError
+from ...wire.raft import Message, MessageKind
 from .errors import Compacted, SnapshotTemporarilyUnavailable
 from .log import UNKNOWN_TERM
 from .progress import Progress, ProgressState

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from ..errors import Malformed
-from ..wire.raft import STREAM_KINDS, Message, MessageKind
+from ...errors import Malformed
+from ...wire.raft import STREAM_KINDS, Message, MessageKind
 from .confchange import restore
 from .errors import ConfChangeRefused
 from .leading import check_changes, check_proposal
