@@ -180,14 +180,16 @@ async def broken_link(strike: Strike) -> None:
 
 
 async def core_crash(strike: Strike) -> None:
-    """A core raises on some message: it must be rebuilt from what is saved, and nobody else must notice."""
+    """A core raises on some message: it must be rebuilt from what is saved, and nobody else must notice. Not one whose
+    crash ends its node on purpose."""
     swarm = strike.swarm
     for moment in _moments(strike, 3):
         await _until(moment)
         name = strike.rng.choice(_mostly_owners(strike))
         if swarm.running(name):
             swarm.counted("core crash")
-            swarm.monitor.crash_next(name, strike.rng.choice(sorted(swarm.node(name).runtime.bus.actors)))
+            actors = swarm.node(name).runtime.bus.actors
+            swarm.monitor.crash_next(name, strike.rng.choice(sorted(a for a in actors if not actors[a].part.fail_stop)))
 
 
 ALL: Sequence[FaultKind] = (
