@@ -65,7 +65,14 @@ def test_peers(swarm: Swarm) -> None:
     seen = a.cli("peers", "--json").json
     assert {peer["peer_id"] for peer in seen} == {b.id, c.id}
     assert all(peer["connected"] is True for peer in seen)
-    assert {one["kind"] for one in seen[0]["capabilities"]} == {"attention", "echo", "embedding", "gate", "lora_inference", "matmul"}
+    assert {one["kind"] for one in seen[0]["capabilities"]} == {
+        "attention",
+        "echo",
+        "embedding",
+        "gate",
+        "lora_inference",
+        "matmul",
+    }
 
 
 def test_an_embedding_is_that_of_the_model_wherever_it_was_computed(swarm: Swarm, encoder: Encoder) -> None:
@@ -147,7 +154,11 @@ def test_an_event_stream_is_followed_while_the_task_runs(swarm: Swarm) -> None:
     ("code", "args", "said"),
     [
         (1, ["task", "show", "nothing"], "no task 'nothing'"),
-        (2, ["submit", "nonsense", "--text", "x"], "known are: attention, echo, embedding, gate, lora_inference, matmul"),
+        (
+            2,
+            ["submit", "nonsense", "--text", "x"],
+            "known are: attention, echo, embedding, gate, lora_inference, matmul",
+        ),
         (2, ["submit", "embedding", "--payload", '{"text": "x", "colour": 1}'], "unknown field colour"),
         (2, ["submit", "embedding"], "give --text, --file or --payload"),
         (1, ["search", "nowhere", "x"], "nowhere"),
