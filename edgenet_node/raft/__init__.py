@@ -1,8 +1,8 @@
 """The committee's log, as a service: one order for what needs one, kept by a few members for the whole swarm.
 
 Theory of operation. `algorithm` decides who leads and what is committed; it is pure and passes etcd's scripts. Around
-it, `core` is the actor: inputs of one batch go to the algorithm at once, and the tick that follows takes one `Ready`, so
-that however many came share one append, one fsync and one frame to each peer. What promises something durable leaves
+it, `core` is the actor: inputs of one batch go to the algorithm at once, and the tick that follows takes one `Ready`:
+however many came share one append, one fsync and one frame to each peer. What promises something durable leaves
 when it is durable; a leader's appends go out early. Subsystems propose commands and consume the committed log by cursor
 (`messages.raft`): they pull pages, apply them, and save cursor and effect in one transaction of their own.
 
