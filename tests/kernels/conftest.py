@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 
 from edgenet_node.kernels import bootstrap
 
@@ -13,10 +12,6 @@ bootstrap.apply()  # as the daemon and its workers do, before numpy is loaded
 
 from edgenet_node.kernels import encoder_weights  # noqa: E402
 from edgenet_node.kernels.encoder import Encoder  # noqa: E402
-
-# Examples here take as long as the machine's other work lets them; a deadline would be a timed test.
-settings.register_profile("no-deadline", deadline=None)
-settings.load_profile("no-deadline")
 
 
 @pytest.fixture(scope="session")
