@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from ..crypto.fingerprints import public_from_peer_id
 from ..effects import Ask, Call, Effect, Now
-from ..errors import Conflict, Overloaded, Refused, TimedOut, UsageError
+from ..errors import Conflict, Overloaded, TimedOut, UsageError
 from ..messages.raft import ChangeMembers, CommitteeView, GetCommittee, MemberChange
 from ..wire.codec import encode
 from ..wire.committee import SET_SIZES, CommitteeSet, Link, Prepared, PrepareToJoin
@@ -37,7 +37,6 @@ class Reshaping:
         self.failed = ""
         self._plan: Plan | None = None
         self._ids: dict[str, int] = {}
-        self._learners: list[str] = []
         self._run = 0
         self._deadline = math.inf
         self._poll_at = math.inf
@@ -60,7 +59,6 @@ class Reshaping:
         check_plan(plan, voters, set(learners))
         self._plan, self.failed = plan, ""
         self._ids = {peer: learners[peer] for peer in plan.add if peer in learners}
-        self._learners = []
         self._run += 1
         self._looking = False
         self._deadline = now.mono + self._settings.catch_up_s
@@ -191,8 +189,3 @@ def check_plan(plan: Plan, voters: set[str], learners: set[str]) -> None:
         raise UsageError(f"this would make a committee of {size}; it may have {sizes} members")
     for peer in plan.add:
         public_from_peer_id(peer)
-
-
-def refuse_stranger(sender: str, committee: frozenset[str]) -> None:
-    if sender not in committee:
-        raise Refused("for members of the committee only")

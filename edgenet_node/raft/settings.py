@@ -38,4 +38,3 @@ class RaftSettings(Struct, frozen=True):
     snapshot_give_s: float = 10.0
     delete_max: int = 4096
     call_timeout_s: float = 5.0
-    prepared_for_s: float = 300.0

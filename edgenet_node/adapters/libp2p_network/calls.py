@@ -246,12 +246,8 @@ class Server:
                 self._report.count("streams_idle_closed")
                 return True
             self._report.blame(peer, "streams_silent", "opened a stream and said nothing")
-        except TimedOut as error:
-            self._report.blame(peer, "frames_trickled", f"a request stream with {error.message}")
-        except TooLarge as error:
-            self._report.blame(peer, "frames_oversized", error.message)
-        except Malformed as error:
-            self._report.blame(peer, "frames_malformed", error.message)
+        except (TimedOut, TooLarge, Malformed) as error:
+            self._report.bad_frames(peer, error, "a request stream")
         return False
 
     async def _pace(self, size: int) -> None:

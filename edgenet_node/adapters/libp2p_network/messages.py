@@ -163,12 +163,8 @@ class Inlet:
                 self._report.count("streams_idle_closed")
                 return True
             self._report.blame(peer, "streams_silent", "opened a stream and said nothing")
-        except TimedOut as error:
-            self._report.blame(peer, "frames_trickled", f"a message stream with {error.message}")
-        except TooLarge as error:
-            self._report.blame(peer, "frames_oversized", error.message)
-        except Malformed as error:
-            self._report.blame(peer, "frames_malformed", error.message)
+        except (TimedOut, TooLarge, Malformed) as error:
+            self._report.bad_frames(peer, error, "a message stream")
         return False
 
     def _hand_up(self, data: bytes) -> None:

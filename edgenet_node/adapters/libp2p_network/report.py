@@ -7,6 +7,7 @@ from collections import OrderedDict
 import structlog
 import trio
 
+from ...errors import Malformed, TimedOut, TooLarge
 from ...ports.network import NetworkListener
 from .limits import Counters
 
@@ -35,6 +36,16 @@ class Report:
             self._listener.on_blame(peer, reason)
         except Exception as error:  # noqa: BLE001 - the listener is ours; its bug must not become the host's
             self.fault("on_blame", error)
+
+    def bad_frames(self, peer: str, error: TimedOut | TooLarge | Malformed, stream: str) -> None:
+        """What the peer's frames on `stream` ended with."""
+        match error:
+            case TimedOut():
+                self.blame(peer, "frames_trickled", f"{stream} with {error.message}")
+            case TooLarge():
+                self.blame(peer, "frames_oversized", error.message)
+            case Malformed():
+                self.blame(peer, "frames_malformed", error.message)
 
     def note(self, peer: str, name: str, reason: str) -> bool:
         """Like `blame` for what the listener refused and blamed itself: hearing of it again would count it twice.

@@ -16,6 +16,7 @@ A payload holds the arrays themselves; to name an artifact of the swarm in their
 from __future__ import annotations
 
 import base64
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
@@ -49,7 +50,7 @@ class KernelContext(Protocol):
     def kernel(self, name: str) -> Any: ...
 
 
-class ArrayKind:
+class ArrayKind(ABC):
     """Base of the handlers. A subclass says how arrays become blocks (`_cut`) and blocks the result (`_join`)."""
 
     kind: ClassVar[str]
@@ -77,20 +78,21 @@ class ArrayKind:
 
     # -- for subclasses
 
+    @abstractmethod
     def _cut(self, arrays: Mapping[str, Array], payload: Mapping[str, Any]) -> tuple[bytes, list[bytes]]:
         """Spec and items. `ValueError` for arrays that do not fit together."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _check_item(self, spec: bytes, item: bytes) -> None:
         """`ValueError` or `Malformed`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _shape(self, spec: bytes) -> tuple[int, int]:
         """Of each block of the result. `Malformed` for a bad spec."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _join(self, spec: bytes, blocks: npt.NDArray[np.float32]) -> Array:
-        raise NotImplementedError
+        """The whole result of its blocks, in order."""
 
     # -- Handler
 
